@@ -58,7 +58,8 @@ class Transfer:
         timer.daemon = True
         timer.start()
         try:
-            data = _read(_opener(self, limits.allow_private), self._url, timeout, limits.max_url_bytes)
+            opener = opener_of(self, allow_private=limits.allow_private)
+            data = _read(opener, self._url, timeout, limits.max_url_bytes)
             if self._aborted:
                 raise TimeoutError  # what came before the cut can look like a whole answer
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -69,15 +70,23 @@ class Transfer:
         return data
 
 
-def _opener(transfer: Transfer, allow_private: bool) -> urllib.request.OpenerDirector:
-    """Return an opener for http and https alone, so that a redirect never leads to a file or to ftp."""
+def opener_of(
+    transfer: Transfer,
+    redirects: type[urllib.request.HTTPRedirectHandler] | None = None,
+    *,
+    allow_private: bool,
+) -> urllib.request.OpenerDirector:
+    """Return an opener for http and https alone, so that a redirect never leads to a file or to ftp.
+
+    It connects to no address that may not be named by a user, with PermissionError as the reason of its URLError.
+    """
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
         _http_handler(transfer, allow_private),
         urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
+        (redirects or urllib.request.HTTPRedirectHandler)(),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)

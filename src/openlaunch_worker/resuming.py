@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
+from openlaunch_worker.fetch import Transfer, opener_of
+
 PIECE_BYTES: Final = 1 << 20
 STALL_SECONDS: Final = 60.0
 """How long nothing may come before the download is tried again."""
+MAX_DOCUMENT_BYTES: Final = 64 * 1024 * 1024
 TRIES: Final = 6
 """Tries in a row in which nothing comes."""
 _AGAIN: Final = (408, 425, 429, 500, 502, 503, 504)
@@ -50,12 +53,17 @@ def open_url(url: str, headers: Mapping[str, str]) -> Any:
     """Open a URL. Raise `Failed` where trying again does not help, and OSError where it may."""
     request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 -- the schemes were looked at
     try:
-        return urllib.request.build_opener(_Redirects).open(request, timeout=STALL_SECONDS)
+        opener = opener_of(Transfer(url), _Redirects, allow_private=True)
+        return opener.open(request, timeout=STALL_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code in _AGAIN or error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         hint = " (is the token right, and may it read this?)" if error.code in (401, 403) else ""
         raise Failed(f"the answer is {error.code} {error.reason}{hint}") from None
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, PermissionError):
+            raise Failed(f"it may not be fetched: {error.reason}") from None
+        raise
 
 
 def read_document(url: str, headers: Headers) -> bytes:
@@ -65,7 +73,9 @@ def read_document(url: str, headers: Headers) -> bytes:
 
 def _read(url: str, headers: Headers) -> bytes:
     with open_url(url, headers()) as answer:
-        data: bytes = answer.read()
+        data: bytes = answer.read(MAX_DOCUMENT_BYTES + 1)
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise Failed(f"a list of files has over {MAX_DOCUMENT_BYTES} bytes, which is the limit")
     return data
 
 

@@ -16,6 +16,8 @@ class GpuShares:
         self._rule = rule
         self._shares: dict[str, Share] = {}
         self._wake: dict[str, Callable[[], None]] = {}
+        self._served: dict[str, float] = {}
+        """When each owner last got GPUs, also for an endpoint that is gone since."""
 
     def report(
         self, endpoint_id: str, share: Share, now: float, wake: Callable[[], None], *, waits: bool
@@ -27,7 +29,10 @@ class GpuShares:
         known = self._shares.get(endpoint_id)
         since = (now if known is None or known.waits_since is None else known.waits_since) if waits else None
         used_at = now if share.is_busy or known is None else known.used_at
-        self._shares[endpoint_id] = replace(share, used_at=used_at, waits_since=since)
+        if share.workers > (0 if known is None else known.workers):
+            self._served[share.owner] = now
+        served_at = self._served.get(share.owner, 0.0)
+        self._shares[endpoint_id] = replace(share, used_at=used_at, waits_since=since, served_at=served_at)
         self._wake[endpoint_id] = wake
         if known is not None and known.leaving > share.leaving:  # what it has given up can be had now
             for other, each in self._shares.items():

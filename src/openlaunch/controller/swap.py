@@ -1,11 +1,13 @@
 """Whose GPUs go to whom, where there are fewer than endpoints ask for. Pure: the time is given.
 
-An endpoint that has demand and finds no free GPU waits. Who has waited longest is first, and what is free is kept for
-it. Endpoints give up workers above their `min_workers`: those that nothing asks for, the least recently used first;
-and once somebody without a worker has waited for `max_wait`, those that are busy, too. A worker leaves by a drain, so
-that what runs is finished, and not before `min_stay` has passed since it was ready.
+An endpoint that has demand and finds no free GPU waits. Owners take turns: whose endpoints have fewest GPUs is first,
+then who has waited longest since its owner last got some. What is free is kept for it. Endpoints give up workers
+above their `min_workers`: those that nothing asks for, the least recently used first; and once somebody without a
+worker has waited for `max_wait`, those that are busy, too. A worker leaves by a drain, so that what runs is finished,
+and not before `min_stay` has passed since it was ready.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -38,6 +40,8 @@ class Share:
     used_at: float = 0.0
     ready_at: float = 0.0
     waits_since: float | None = None
+    served_at: float = 0.0
+    """When an endpoint of its owner last got GPUs."""
 
     def stays_for(self, now: float, rule: SwapRule) -> float:
         """Return for how many seconds it keeps what it has in any case."""
@@ -83,9 +87,19 @@ def decide(shares: Mapping[str, Share], free: int, now: float, rule: SwapRule) -
 
 
 def _waiting(shares: Mapping[str, Share]) -> list[str]:
-    """Return who waits, the longest first."""
+    """Return who waits, and who is first: owners take turns, so that many endpoints of one leave room for others'."""
     since = {each: share.waits_since for each, share in shares.items() if share.waits_since is not None}
-    return sorted(since, key=lambda each: (not shares[each].is_replacing, since[each], each))
+    turns, served = Counter[str](), dict[str, float]()
+    for share in shares.values():
+        turns[share.owner] += (share.workers + share.leaving) * share.gpus
+        served[share.owner] = max(served.get(share.owner, 0.0), share.served_at)
+    order: dict[str, tuple[object, ...]] = {}
+    for each in sorted(since, key=lambda each: (since[each], each)):
+        share = shares[each]
+        waited = max(since[each], served[share.owner])
+        order[each] = (not share.is_replacing, turns[share.owner], waited, since[each], each)
+        turns[share.owner] += share.gpus
+    return sorted(since, key=lambda each: order[each])
 
 
 def _givers(shares: Mapping[str, Share], waiting: str, now: float, rule: SwapRule) -> Iterator[str]:
@@ -110,7 +124,7 @@ def whose(shares: Mapping[str, Share], endpoint_id: str, now: float, rule: SwapR
     waits = shares[endpoint_id]
     waiting = _waiting(shares)
     ahead = waiting.index(endpoint_id) if endpoint_id in waiting else 0
-    before = f"; {ahead} other{'s have' if ahead > 1 else ' has'} waited longer" if ahead else ""
+    before = f"; {ahead} other{'s are' if ahead > 1 else ' is'} before it" if ahead else ""
     for each, share in shares.items():
         if share.leaving and each != endpoint_id:
             return f"{_called(share, waits)} finishes what it runs, and gives its own up{before}"

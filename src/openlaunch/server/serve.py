@@ -458,7 +458,9 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             quotas=quotas,
             secrets=Secrets(store, vault, controller),
             uploads=Uploads(quotas, store, artifacts),
-            connections=Connections(allowed_connections(settings.max_connections)),
+            connections=Connections(
+                allowed_connections(settings.max_connections), grpc=settings.grpc_port is not None
+            ),
             counts=counts,
             spans=spans,
             gpus=gpu_use if isinstance(engine, LocalEngine) else tuple,

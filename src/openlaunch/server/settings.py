@@ -114,7 +114,8 @@ class HttpSettings(BodySettings, AnswerSettings, UrlSettings):
     max_connections: int = Field(
         default=10_000,
         ge=1,
-        description="Open HTTP connections; past the limit, idle ones are closed, or further ones get 503.",
+        description="Open HTTP connections; past the limit, idle ones are closed, or further ones get 503. "
+        "Where gRPC is served, an eighth of them is for it.",
     )
     max_bodies_bytes: Bytes = Field(
         default=1024 * MIB,

@@ -12,13 +12,20 @@ from openlaunch.errors import Conflict
 from openlaunch.store.records import TriggerRecord
 from openlaunch.store.rows import fields_of, is_of, values_of
 from openlaunch.store.tables import triggers
+from openlaunch.wire.triggers import MAX_TRIGGERS
 
 _FIELDS = fields_of(triggers)
 
 
 def insert(conn: Connection, trigger: TriggerRecord) -> None:
-    """Store a new trigger; raise Conflict if the owner has one of this name."""
+    """Store a new trigger; raise Conflict if the owner has one of this name, or as many as are allowed."""
     values = values_of(trigger)
+    mine = triggers.c.owner == trigger.owner
+    if (conn.scalar(select(func.count()).where(mine)) or 0) >= MAX_TRIGGERS:
+        raise Conflict(
+            f"you have {MAX_TRIGGERS} triggers, which is the limit: delete one first",
+            code="too_many_triggers",
+        )
     try:
         conn.execute(insert_into(triggers).values(values))
     except IntegrityError as error:

@@ -7,6 +7,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from openlaunch.wire.bundles import BUNDLE_NAME_PATTERN
 
+MAX_TRIGGERS = 500
+"""The most triggers of one owner."""
+
 
 class CreateTriggerRequest(BaseModel):
     """POST /v1/triggers."""

@@ -1,14 +1,16 @@
 """The Open Inference Protocol over gRPC: by messages of our own making, and by the unmodified `tritonclient`."""
 
 import socket
+import struct
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from server_driver import SMALL, eventually, running
+from server_driver import SMALL, eventually, http, running
 from triton_driver import NUMPY, boom, called, check, image, named, pair, same, scaled, slow
 
 from openlaunch.server.gateway.grpc_messages import METHODS, SERVICE
@@ -19,6 +21,10 @@ pytestmark = pytest.mark.slow
 Infer = METHODS["ModelInfer"].request
 TWO = np.array([1, 2], np.float32).tobytes()
 STARTED = "started"
+
+
+def large(x: np.ndarray):
+    return np.zeros(900_000, np.float32)
 
 
 def marks(x: np.ndarray, folder: str):
@@ -39,10 +45,12 @@ def client(tmp_path_factory):
     settings = {
         "grpc_port": port,
         "max_body_bytes": 2**24,
+        "max_answers_bytes": 2**24,
+        "max_connections": 400,
         "access_log": tmp_path_factory.mktemp("log") / "access",
     }
     with running(**settings) as client:
-        for function in (same, scaled, pair, named, image, boom, slow):
+        for function in (same, scaled, pair, named, image, boom, slow, large):
             name = f"ti-{function.__name__}"
             client.deploy(function, name=name, requirements=NUMPY, max_workers=1, **SMALL)
         client.deploy(same, name="ti-later", requirements=NUMPY, endpoint_type="async", **SMALL)
@@ -178,6 +186,79 @@ def test_calls_without_a_message_do_not_keep_others_waiting(client, call):
         empty = channel.stream_unary(f"/{SERVICE}/ModelInfer")
         with pytest.raises(grpc.RpcError, match="the call has no message"):
             empty(iter(()), timeout=60, metadata=headers)
+
+
+class Unreading:
+    """Calls over HTTP/2 of a client that lets the server send nothing of an answer."""
+
+    def __init__(self, address, key):
+        host, _, port = address.rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), 10)
+        self.key, self.stream = key, 1
+        no_window = struct.pack(">HI", 4, 0)
+        self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + self.frame(4, 0, 0, no_window))
+
+    @staticmethod
+    def frame(kind, flags, stream, payload):
+        return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+    def call(self, message):
+        head = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": f"/{SERVICE}/ModelInfer",
+            ":authority": "here",
+            "te": "trailers",
+            "content-type": "application/grpc",
+            "authorization": f"Bearer {self.key}",
+        }
+        fields = [text.encode() for pair in head.items() for text in pair]
+        pairs = zip(fields[::2], fields[1::2], strict=True)
+        block = b"".join(b"\0%c%b%c%b" % (len(name), name, len(value), value) for name, value in pairs)
+        data = message.SerializeToString()
+        body = struct.pack(">BI", 0, len(data)) + data
+        self.socket.sendall(self.frame(1, 4, self.stream, block) + self.frame(0, 1, self.stream, body))
+        self.stream += 2
+
+
+def test_answers_that_nobody_reads_take_bounded_memory(client, call):
+    key = client.create_api_key("unreading", "predict").api_key
+    client.edit_model_endpoint(model_endpoint="ti-large", public=True)
+    request = asked(TWO, model="admin/ti-large")
+    unreading = Unreading(client.address, key)
+    with unreading.socket:
+        for _ in range(6):  # of 3.6 MB each; an owner may have half of 32 MiB
+            unreading.call(request)
+
+        def is_full():
+            try:
+                call("ModelInfer", request, key=key)
+            except grpc.RpcError as error:
+                return error.code().name == "UNAVAILABLE" and "yours" in error.details()
+            return False
+
+        eventually(is_full)
+        assert call("ModelInfer", request)  # another owner
+    eventually(lambda: not is_full())
+
+
+def test_strangers_connections_are_bounded_and_leave_those_of_http(client):
+    host, _, port = client.address.rpartition(":")
+
+    def is_open(each):
+        each.setblocking(False)
+        try:
+            return bool(each.recv(1000))  # the server's settings come at once
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    with ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection((host, int(port)), 10)) for _ in range(80)]
+        eventually(lambda: sum(map(is_open, idle)) <= 400 // 8)
+        with http(client) as raw:
+            assert raw.get("/healthz").status_code == 200
 
 
 def test_limits_of_keys_hold(client, call):

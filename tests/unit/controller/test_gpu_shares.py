@@ -82,3 +82,21 @@ def test_a_wait_for_gpus_ends_with_a_worker_and_is_told_once():
     assert report(1, NOW + 6, waits=False) is None
     assert report(1, NOW + 7, waits=True) is None
     assert report(1, NOW + 9, waits=False) is None  # what it wanted one for has gone
+
+
+def test_many_endpoints_of_one_owner_leave_turns_to_others():
+    """One GPU that goes from endpoint to endpoint; those of `many` have all waited for longer than the other one."""
+    shares, served = GpuShares(SwapRule(0, 0)), []
+    idle = {f"m{n}": Share(f"m{n}", "many", 1) for n in range(5)} | {"v": Share("v", "other", 1)}
+    for now, (name, share) in enumerate(idle.items()):
+        shares.report(name, share, now, lambda: None, waits=True)
+    for now in range(10, 60, 10):
+        swaps = shares.swaps(1, now)
+        first = next(name for name in idle if swaps.free_for(name, 1))
+        served.append(first)
+        shares.report(first, replace(idle[first], workers=1, spare=1), now, lambda: None, waits=False)
+        shares.report(first, replace(idle[first], leaving=1), now + 1, lambda: None, waits=False)
+        shares.report(first, idle.pop(first), now + 2, lambda: None, waits=False)
+        for name, share in idle.items():
+            shares.report(name, share, now + 3, lambda: None, waits=True)
+    assert served == ["m0", "v", "m1", "m2", "m3"]

@@ -74,7 +74,7 @@ def test_it_is_said_whose_gpu_is_waited_for(holder, words):
 
 def test_it_is_said_who_waits_for_longer():
     shares = {"w": WAITS, "l": replace(WAITS, waits_since=1.0), "a": HOLDS}
-    assert "; 1 other has waited longer" in whose(shares, "w", NOW, RULE)
+    assert "; 1 other is before it" in whose(shares, "w", NOW, RULE)
 
 
 SHARES = st.builds(

@@ -1,9 +1,12 @@
 """Where a URL lies in a cache, and what of a cache goes first."""
 
+import http.server
 import os
+import threading
 
 import pytest
 
+from openlaunch_worker import resuming
 from openlaunch_worker.prefetch import mark_ready, marker_of
 from openlaunch_worker.prefetch_urls import shown, source_of
 from openlaunch_worker.trimming import trim
@@ -110,3 +113,43 @@ def test_nothing_outside_of_a_cache_goes(cache, tmp_path_factory):
     (cache / "torch/to-file").symlink_to(outside / "file")
     trim(cache, 1, [])
     assert (outside / "file").exists()
+
+
+class Endless(http.server.BaseHTTPRequestHandler):
+    """Redirects to where a cloud serves its credentials, or sends 4 KiB."""
+
+    def do_GET(self):
+        self.send_response(302 if self.path == "/redirect" else 200)
+        self.send_header("Location", METADATA)
+        self.send_header("Content-Length", "4096")
+        self.end_headers()
+        self.wfile.write(bytes(4096))
+
+    def log_message(self, *given):
+        """Print nothing."""
+
+
+METADATA = "http://169.254.169.254/latest/meta-data/"
+
+
+@pytest.fixture
+def hostile():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_nothing_is_fetched_where_clouds_serve_credentials_also_not_by_a_redirect(hostile):
+    for url in (METADATA, f"{hostile}/redirect"):
+        with pytest.raises(resuming.Failed, match="metadata address, which is never allowed"):
+            resuming.open_url(url, {})
+
+
+def test_a_list_of_files_has_a_limit(hostile, monkeypatch):
+    assert len(resuming.read_document(hostile, resuming.no_headers)) == 4096
+    monkeypatch.setattr(resuming, "MAX_DOCUMENT_BYTES", 4095)
+    with pytest.raises(resuming.Failed, match="over 4095 bytes"):
+        resuming.read_document(hostile, resuming.no_headers)

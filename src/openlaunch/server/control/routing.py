@@ -18,6 +18,7 @@ from openlaunch.server.access.auth import ACTING, Principal
 from openlaunch.server.asgi import Disconnected, Message, Receive, Scope, check_encoding, header, read_body
 from openlaunch.server.control.routes.context import acting, find_admin, find_caller, find_scraper, find_user
 from openlaunch.server.prediction.inputs import parse_json
+from openlaunch.server.prediction.schema_cost import MAX_DEPTH, is_too_deep
 
 MAX_BODY_BYTES = 128 * 1024
 """Of a route whose body is stored in a row that is read and written often."""
@@ -30,9 +31,6 @@ MAX_VALUES = 2000
 
 MAX_BUNDLE_VALUES = 20_000
 """The same of a bundle, which does not stay in memory."""
-
-MAX_DEPTH = 100
-"""How deep the control plane's JSON may be nested."""
 
 DOCUMENT = "openlaunch.document"
 """Where a request's scope has the JSON of its body."""
@@ -125,18 +123,9 @@ def _document(scope: Scope, body: bytes, values: int) -> Any:
     if sum(map(body.count, (b",", b"[", b"{"))) > values:
         raise PayloadTooLarge(f"the JSON of the body has over {values} values, which is the limit")
     document = parse_json(body)
-    level, depth = [document], 0
-    while level := [child for item in level for child in _children(item)]:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels", code="too_deep")
+    if is_too_deep(document):
+        raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels", code="too_deep")
     return document
-
-
-def _children(item: Any) -> Any:
-    if isinstance(item, dict):
-        return item.values()
-    return item if isinstance(item, list) else ()
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

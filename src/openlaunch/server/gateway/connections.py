@@ -13,6 +13,9 @@ RESERVED = 64
 PAUSE_SECONDS = 0.1
 """After a look at all connections that made no room, before the next one."""
 
+OF_GRPC = 8
+"""One in this number of all connections is gRPC's where that is served. It closes none for another one."""
+
 CLOSED_AT_ONCE = 64
 """One in this number of connections is closed when room is needed, so that looking at all is rare."""
 
@@ -38,10 +41,14 @@ class Closable(Protocol):
 
 
 class Connections:
-    """The open connections."""
+    """The open connections.
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    `limit` is that of all; `grpc` says whether some of them are not HTTP's, and are counted by gRPC itself.
+    """
+
+    def __init__(self, limit: int, *, grpc: bool = False) -> None:
+        self.of_grpc = max(1, limit // OF_GRPC) if grpc else 0
+        self.limit = limit = max(1, limit - self.of_grpc)
         self._open: set[Closable] = set()
         self._batch = limit // CLOSED_AT_ONCE + 1
         self._look_again_at = self._busy_until = 0.0

@@ -21,6 +21,9 @@ SERVICE = "inference.GRPCInferenceService"
 MAX_CONTENTS = 100_000
 """Elements of one request that are not in `raw_input_contents`, which are read one by one."""
 
+HEAD_BYTES = 1024 * 1024
+"""How much a message may have beside its tensors."""
+
 MICROSECONDS = 1_000_000
 _CONTENTS = {
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
@@ -122,8 +125,10 @@ def _written(request: Any) -> Iterator[bytes]:
 
 
 def infer_answer(headers: Mapping[str, str], body: Body) -> Any:
-    """Return the ModelInfer answer that an answer over HTTP is."""
+    """Return the ModelInfer answer that an answer over HTTP is; raise anything where it is none."""
     at = int(headers.get(HEADER, len(body)))
+    if at > HEAD_BYTES:
+        raise ValueError(f"{at} bytes beside the tensors")
     document = json.loads(body[:at])
     answer = METHODS["ModelInfer"].answer(
         model_name=document["model_name"], model_version=document["model_version"], id=document.get("id", "")

@@ -15,7 +15,9 @@ import grpc
 from grpc import StatusCode
 
 from openlaunch.errors import APIError, BadRequest, ConfigurationError, RequestTimeout, Unavailable
-from openlaunch.server.gateway.grpc_messages import METHODS, SERVICE, body_of, infer_answer
+from openlaunch.server.asgi import Scope
+from openlaunch.server.gateway.bodies import Held
+from openlaunch.server.gateway.grpc_messages import HEAD_BYTES, METHODS, SERVICE, body_of, infer_answer
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.local_requests import LocalAnswer, answered
 from openlaunch.turns import Turns
@@ -34,9 +36,6 @@ MIN_PLACES = 2
 
 RECEIVE_SECONDS = 60.0
 MAX_DETAILS = 4000
-HEAD_BYTES = 1024 * 1024
-"""How much a message may have beside its tensors."""
-
 STOP_SECONDS = 1.0
 _IDLE_MS = 300_000
 _OK, _NOT_FOUND, _FAILED, _UNAVAILABLE = 200, 404, 500, 503
@@ -63,6 +62,8 @@ _PASSED = frozenset(
 _OF_ANYBODY = frozenset(("ServerLive", "ServerReady"))
 _SHOWN = ("retry-after", "x-request-id")
 """Headers of an answer that a call's trailing metadata has."""
+
+_NO_ANSWER = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -104,6 +105,8 @@ async def open_grpc(listener: Listener, services: HttpServices) -> AsyncIterator
             ("grpc.max_receive_message_length", services.max_body_bytes + HEAD_BYTES),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_connection_idle_ms", _IDLE_MS),
+            ("grpc.max_allowed_incoming_connections", services.connections.of_grpc),
+            ("grpc.server_handshake_timeout_ms", int(services.read_seconds * 1000)),
             ("grpc.so_reuseport", 0),
         ],
     )
@@ -144,11 +147,8 @@ class Receiver:
         )
 
     async def _message(self, context: Any) -> Any:
-        headers = [
-            (name.encode(), value.encode()) for name, value in _headers(context.invocation_metadata()).items()
-        ]
         try:
-            owner = self._services.admit({"headers": headers, "query_string": b""}).owner
+            owner = self._services.admit(_scope(context)).owner
             if self._unread.room(owner) < 1:
                 text = "the messages of too many calls are still to be read: send those first"
                 raise Unavailable(text, code="bodies_full", retry_after=1)
@@ -179,6 +179,12 @@ def _headers(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
         if isinstance(value, str)
         and (name in _PASSED or (name.startswith("x-") and not name.startswith("x-forwarded")))
     }
+
+
+def _scope(context: Any) -> Scope:
+    """Return what says whose call it is."""
+    headers = _headers(context.invocation_metadata()).items()
+    return {"headers": [(name.encode(), value.encode()) for name, value in headers], "query_string": b""}
 
 
 def _path(name: str, version: str, end: str) -> str:
@@ -233,9 +239,20 @@ class Calls:
 
         found = await self._of(context, asked)
         try:
+            self._hold(context, len(found.body))
             return infer_answer(found.headers, found.body)
-        except (ValueError, LookupError, TypeError):  # it is the model's, which may say anything
+        except APIError as full:
+            self._services.counts.refused(full)
+            return await _abort(context, full.status, full.message, found.headers)
+        except _NO_ANSWER:  # it is the model's, which may say anything
             return await _abort(context, _FAILED, "the worker's answer is not one of tensors", found.headers)
+
+    def _hold(self, context: Any, size: int) -> None:
+        """Count an answer until its caller has read it; raise Unavailable if there is no room."""
+        owner = self._services.admit(_scope(context)).owner
+        held = Held(self._services.unsent, owner)
+        held.resize(size)
+        context.add_done_callback(lambda _: held.resize(0))
 
     async def _of(
         self,

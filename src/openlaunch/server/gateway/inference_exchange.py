@@ -2,9 +2,9 @@
 
 import json
 
-from openlaunch.errors import APIError
+from openlaunch.errors import APIError, ServerError
 from openlaunch.server.asgi import problem_headers
-from openlaunch.server.gateway.plain_exchange import HARMLESS, PlainExchange, split_binary
+from openlaunch.server.gateway.plain_exchange import HARMLESS, LARGE_BYTES, PlainExchange, split_binary
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.prediction.values import problem_of
 from openlaunch_worker.files import OCTETS
@@ -25,6 +25,8 @@ class InferenceExchange(PlainExchange):
             self._collected += body
             body = self._collected
         if body.startswith(_FAILED):
+            if len(body) > LARGE_BYTES:  # no worker that keeps to the rules fails so
+                raise ServerError("the worker's answer is not one")
             self.respond_failed(bytes(body))
         else:
             self.respond_binary(body)

@@ -17,13 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openlaunch.errors import APIError, ServerError, Unprocessable
+from openlaunch.errors import APIError, ServerError, Unavailable, Unprocessable
 from openlaunch.server.asgi import FAULT
 
 log = logging.getLogger(__name__)
 
 CALL_SECONDS = 10
 MEMORY_BYTES = 2 * 1024 * 1024 * 1024
+_MEMORY = f"{MEMORY_BYTES // 2**30} GiB of memory"
 KEPT_BYTES = 128 * 1024 * 1024
 """A process that has more memory after a call is ended: what many small values took is not given back otherwise."""
 
@@ -79,16 +80,18 @@ class ProcessApart:
         """Call a function of the process, and return what it returns.
 
         Raises:
-            Unprocessable: it took more time or memory than it may.
+            Unprocessable: it took more time, memory or stack than it may.
+            Unavailable: the process can't be started, or was ended by something else.
             APIError: what the function raised.
         """
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()  # it was ended while nobody used it
         try:
             channel = self.channel()
             channel.send((name, args))
             good, value, memory = channel.receive()
         except (OSError, EOFError):
-            self.stop()
-            raise _too_costly() from None
+            raise _why_ended(self.stop()) from None
         if memory > KEPT_BYTES:
             self.stop()
         if good:
@@ -102,13 +105,13 @@ class ProcessApart:
         if self._channel is None:
             ours, theirs = socket.socketpair()
             with theirs:
+                self._channel = Channel(ours)  # which `stop` closes, also where no process can be started
                 command = [sys.executable, "-m", self._module, str(theirs.fileno())]
                 self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-            self._channel = Channel(ours)
         return self._channel
 
-    def stop(self) -> None:
-        """End the process, and what it computes."""
+    def stop(self) -> int | None:
+        """End the process, and what it computes; return the code with which it has ended, None if there was none."""
         channel, process = self._channel, self._process
         self._channel = self._process = None
         self._killed = False
@@ -117,6 +120,7 @@ class ProcessApart:
             process.wait()
         if channel is not None:
             channel.close()
+        return None if process is None else process.returncode
 
     def kill(self) -> None:
         """End what the process computes, from another thread; the call there fails."""
@@ -143,7 +147,10 @@ def serve(functions: dict[str, Callable[..., Any]]) -> None:
             signal.alarm(CALL_SECONDS)  # whose default action ends the process, whatever it computes
             good, value = _answer(functions[name], args)
             del args
-            channel.send((good, value, _memory()))
+            try:
+                channel.send((good, value, _memory()))
+            except RecursionError:  # before anything of it was sent
+                channel.send((False, _too_deep(), _memory()))
             signal.alarm(0)
 
 
@@ -160,15 +167,38 @@ def _answer(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, 
     except APIError as error:
         return False, error
     except MemoryError:
-        return False, _too_costly()
+        return False, _too_costly(_MEMORY)
+    except RecursionError:
+        return False, _too_deep()
     except Exception:
         log.exception("%s failed", function.__name__)
         return False, ServerError(FAULT)
 
 
-def _too_costly() -> Unprocessable:
+def _why_ended(code: int | None) -> APIError:
+    """Make the error of a call during which the process has ended with this code; None: it could not be started."""
+    match code and -code:
+        case signal.SIGALRM:
+            return _too_costly(f"{CALL_SECONDS} s")
+        case signal.SIGABRT:  # how compiled code ends without memory
+            return _too_costly(_MEMORY)
+        case signal.SIGSEGV | signal.SIGBUS:  # and without stack
+            return _too_deep()
+    how = "could not be started" if code is None else f"was ended (exit code {code})"
+    log.error("a process that checks requests %s", how)
+    return Unavailable(f"the process that checks this {how}: try again", code="check_ended", retry_after=1)
+
+
+def _too_costly(limit: str) -> Unprocessable:
     return Unprocessable(
-        f"to read and check this takes over {CALL_SECONDS} s, or over {MEMORY_BYTES // 2**30} GiB of memory: "
-        "send less in one request, or simplify the schema",
+        f"to read and check this takes over {limit}: send less in one request, or simplify the schema",
         code="too_costly",
+    )
+
+
+def _too_deep() -> Unprocessable:
+    return Unprocessable(
+        "this, or the schema that it is checked with, is nested too deep: make it flatter, and let no schema "
+        "refer to itself without end",
+        code="too_deep",
     )

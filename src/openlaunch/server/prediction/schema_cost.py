@@ -11,6 +11,9 @@ from typing import Any
 MAX_PARTS = 1_000_000
 """A schema with more parts is refused."""
 
+MAX_DEPTH = 100
+"""How deep a document may be nested that is kept, and read again where there is less stack."""
+
 UNBOUNDED = float("inf")
 """Of a schema that is recursive, or has what may take any time: no number bounds the work on an input."""
 
@@ -27,6 +30,20 @@ _BACKTRACKS = re.compile(r"\(\?(?!:)|\\[1-9pPkg]")
 """Looks ahead and behind, flags, references to groups, and classes of Unicode, which are slow to compile."""
 
 _REPETITION = re.compile(r"\{(\d*),?(\d*)\}")
+
+
+def is_too_deep(document: Any) -> bool:
+    """Return whether a document of JSON is nested deeper than `MAX_DEPTH` levels."""
+    level, depth = [document], 0
+    while depth <= MAX_DEPTH and (level := [child for item in level for child in _children(item)]):
+        depth += 1
+    return depth > MAX_DEPTH
+
+
+def _children(item: Any) -> Any:
+    if isinstance(item, dict):
+        return item.values()
+    return item if isinstance(item, list) else ()
 
 
 def parts_of(document: Mapping[str, Any], *, of_format: int = 1) -> float:

@@ -10,7 +10,14 @@ import orjson
 from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.formats import FORMATS
 from openlaunch.server.prediction.forms import Fields
-from openlaunch.server.prediction.schema_cost import FORMAT_PARTS, MAX_PARTS, UNBOUNDED, parts_of
+from openlaunch.server.prediction.schema_cost import (
+    FORMAT_PARTS,
+    MAX_DEPTH,
+    MAX_PARTS,
+    UNBOUNDED,
+    is_too_deep,
+    parts_of,
+)
 from openlaunch.server.prediction.signatures import signature_of
 from openlaunch.wire.bundles import BINARY, DERIVED, NO_FACE, OpenAIFace
 
@@ -132,12 +139,14 @@ def read_schemas(data: bytes) -> dict[str, Any]:
     """Parse and check the document at a `schema_location`; raises Unprocessable as `validate_schemas` does."""
     try:
         schemas = json.loads(bytes(data))  # it may be a view
+        if is_too_deep(schemas):
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
         json.dumps(
             schemas, ensure_ascii=False, allow_nan=False
         ).encode()  # JSON has neither NaN nor half characters
         return validate_schemas(schemas)
     except (ValueError, RecursionError) as error:
-        raise Unprocessable(f"it is not valid JSON: {error}") from error
+        raise Unprocessable(f"it is not valid JSON, or not a document of schemas: {error}") from error
 
 
 def written(value: Any) -> bytes:

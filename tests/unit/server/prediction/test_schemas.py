@@ -83,6 +83,12 @@ class TestRequests:
         (error,) = errors_of(args, {"RequestSchema": schema, "Deep": deep})
         assert len(error["loc"]) == 1002  # type: ignore[arg-type]
 
+    def test_a_document_that_is_nested_too_deep_is_refused_wherever_it_is(self):
+        for levels in (101, 980, 100_000):
+            with pytest.raises(Unprocessable, match=r"nested deeper than 100 levels|recursion"):
+                read_schemas(b'{"RequestSchema": true, "More": %b}' % (b"[" * levels + b"]" * levels))
+        read_schemas(b'{"RequestSchema": true, "More": %b}' % (b"[" * 90 + b"]" * 90))
+
 
 class TestReferences:
     def test_pydantics_own_definitions_are_found(self):

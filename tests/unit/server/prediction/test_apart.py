@@ -1,0 +1,56 @@
+"""Why a call of a process apart has failed."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openlaunch.errors import APIError
+from openlaunch.server.prediction.apart import ProcessApart
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessApart]:
+    monkeypatch.chdir(Path(__file__).parent)
+    process = ProcessApart("dying_process")
+    yield process
+    process.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "status", "code", "said"),
+    [
+        ("end", signal.SIGALRM, 422, "too_costly", "takes over 10 s"),
+        ("end", signal.SIGABRT, 422, "too_costly", "takes over 2 GiB of memory"),
+        ("end", signal.SIGSEGV, 422, "too_deep", "nested too deep"),
+        ("end", signal.SIGKILL, 503, "check_ended", "try again"),
+        ("leave", 1, 503, "check_ended", "try again"),
+        ("without_end", 0, 422, "too_deep", "nested too deep"),
+        ("deep", 100_000, 422, "too_deep", "nested too deep"),
+    ],
+)
+def test_a_failed_call_says_its_cause_and_the_next_one_is_answered(
+    process: ProcessApart, name: str, argument: int, status: int, code: str, said: str
+) -> None:
+    with pytest.raises(APIError, match=said) as caught:
+        process.call(name, argument)
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert process.call("pid") > 0
+
+
+def test_a_process_that_was_ended_while_idle_is_started_again(process: ProcessApart) -> None:
+    first = process.call("pid")
+    os.kill(first, signal.SIGKILL)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    assert process.call("pid") != first
+
+
+def test_one_that_can_not_be_started_is_not_said_to_be_costly(
+    process: ProcessApart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with pytest.raises(APIError, match="could not be started: try again") as caught:
+        process.call("pid")
+    assert caught.value.status == 503
