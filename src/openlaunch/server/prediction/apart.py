@@ -84,8 +84,6 @@ class ProcessApart:
             Unavailable: the process can't be started, or was ended by something else.
             APIError: what the function raised.
         """
-        if self._process is not None and self._process.poll() is not None:
-            self.stop()  # it was ended while nobody used it
         try:
             channel = self.channel()
             channel.send((name, args))
