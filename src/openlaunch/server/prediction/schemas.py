@@ -1,7 +1,7 @@
 """Request and response schemas of bundles: compiled once, and used to validate every input and result."""
 
 import json
-from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
@@ -35,6 +35,7 @@ MAX_QUICK_WORK = 50_000_000
 MAX_QUICK_REASONS = 10_000
 """The same where the reasons are to be found: about 50 ms at worst."""
 
+_TOO_DEEP = "nested too deep to be checked with the bundle's schema"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _KIND = jsonschema_rs.ValidationErrorKind
 
@@ -60,11 +61,12 @@ class Schema:
         self.quick_bytes = 0 if not quick else int(min(QUICK_BYTES, MAX_QUICK_WORK // max(1, work)))
         """Size of an input up to which it may be validated in the event loop's thread."""
 
-    def misfits(self, value: Any, size: int) -> Iterator[jsonschema_rs.ValidationError] | None:
-        """Return in which places the value does not fit, of which there is at least one; None if it fits.
+    def misfits(self, value: Any, size: int) -> list[jsonschema_rs.ValidationError] | None:
+        """Return in which places the value does not fit, from one to `MAX_ERRORS`; None if it fits.
 
         Raises:
             TakesLong: to check it takes long, or it does not fit and to find the places takes long.
+            ValueError: value and schema are nested too deep together.
         """
         if not self._exists:
             return None
@@ -74,7 +76,7 @@ class Schema:
             return None
         if not self._apart and self._parts * size > MAX_QUICK_REASONS:
             raise TakesLong
-        return self._validator.iter_errors(value)
+        return list(islice(self._validator.iter_errors(value), MAX_ERRORS))
 
 
 class BundleSchemas:
@@ -106,7 +108,10 @@ class BundleSchemas:
 
         `size` is that of their JSON in bytes. Raises what `Schema.misfits` does.
         """
-        misfits = self.request.misfits(args, size)
+        try:
+            misfits = self.request.misfits(args, size)
+        except ValueError:
+            raise Unprocessable(f"the args are {_TOO_DEEP}", code="too_deep") from None
         if misfits is None:
             return
         errors = []
@@ -119,8 +124,6 @@ class BundleSchemas:
                     "type": type(error.kind).__name__.lower(),
                 }
             )
-            if len(errors) == MAX_ERRORS:
-                break
         text = "the args do not fit the bundle's request schema"
         raise Unprocessable(text, code="request_schema", errors=errors)
 
@@ -129,7 +132,11 @@ class BundleSchemas:
 
         `size` is that of its JSON in bytes. Raises what `Schema.misfits` does.
         """
-        for error in self.response.misfits(value, size) or ():
+        try:
+            misfits = self.response.misfits(value, size)
+        except ValueError:
+            return f"it is {_TOO_DEEP}"
+        for error in misfits or ():
             path = ".".join(str(part) for part in error.instance_path)
             return f"{path}: {_bounded(error.message)}" if path else _bounded(error.message)
         return None

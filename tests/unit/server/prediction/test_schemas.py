@@ -83,6 +83,18 @@ class TestRequests:
         (error,) = errors_of(args, {"RequestSchema": schema, "Deep": deep})
         assert len(error["loc"]) == 1002  # type: ignore[arg-type]
 
+    def test_input_and_results_too_deep_for_a_schema_with_choices_are_named_so(self):
+        deep = {
+            "anyOf": [{"type": "array", "items": {"$ref": "#/components/schemas/Deep"}}, {"type": "null"}]
+        }
+        schema = {"$ref": "#/components/schemas/Deep"}
+        checked = BundleSchemas({"RequestSchema": schema, "ResponseSchema": schema, "Deep": deep}, apart=True)
+        args = orjson.loads(b"[" * 900 + b"7" + b"]" * 900)
+        with pytest.raises(Unprocessable, match="nested too deep") as caught:
+            checked.check_request(args, 10)
+        assert caught.value.code == "too_deep"
+        assert "nested too deep" in str(checked.response_error(args, 10))
+
     def test_a_document_that_is_nested_too_deep_is_refused_wherever_it_is(self):
         for levels in (101, 980, 100_000):
             with pytest.raises(Unprocessable, match=r"nested deeper than 100 levels|recursion"):
