@@ -28,7 +28,7 @@ def check_functions(
     if load_model_fn is not None and shape_of(load_model_fn).yields:
         raise BundleError(
             "load_model_fn yields the model, and a generator would be given to fn: return the model. What is to be "
-            "done at the end of a worker belongs in atexit.register"
+            "done at the end of a worker belongs in shutdown_fn"
         )
     if isinstance(fn, type):
         name = fn.__qualname__

@@ -70,7 +70,7 @@ def share_of(s: Situation, *, is_busy: bool) -> Share:
         owner=s.endpoint.owner,
         gpus=int(spec.gpus),
         workers=s.count(*ALIVE),
-        spare=max(0, len(ready) - spec.min_workers) if is_settled else 0,
+        can_give=max(0, len(ready) - spec.min_workers) if is_settled else 0,
         leaving=s.count(Phase.DRAINING, Phase.STOPPING),
         is_busy=is_busy,
         is_replacing=_is_replacing(s),

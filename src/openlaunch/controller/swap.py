@@ -24,16 +24,17 @@ class SwapRule:
 class Share:
     """What one endpoint has of the GPUs, and whether it waits for more.
 
-    `gpus` are those of one worker. `spare` is how many workers could leave, `leaving` how many are ending. `ready_at`
-    is when the youngest ready worker was ready, `used_at` when the endpoint last had anything to do. `waits_since`
-    is None where it waits for nothing. One that `is_replacing` older workers is first: the GPUs are its own.
+    `gpus` are those of one worker. `can_give` is how many workers could leave, `leaving` how many are ending.
+    `ready_at` is when the youngest ready worker was ready, `used_at` when the endpoint last had anything to do.
+    `waits_since` is None where it waits for nothing. One that `is_replacing` older workers is first: the GPUs are
+    its own.
     """
 
     name: str
     owner: str
     gpus: int
     workers: int = 0
-    spare: int = 0
+    can_give: int = 0
     leaving: int = 0
     is_busy: bool = False
     is_replacing: bool = False
@@ -74,11 +75,13 @@ def decide(shares: Mapping[str, Share], free: int, now: float, rule: SwapRule) -
     for endpoint_id in _waiting(shares):
         needs = shares[endpoint_id].gpus
         others = [other for other in shares if other != endpoint_id]
-        most = coming + sum((shares[each].spare - gives.get(each, 0)) * shares[each].gpus for each in others)
+        most = coming + sum(
+            (shares[each].can_give - gives.get(each, 0)) * shares[each].gpus for each in others
+        )
         if most < needs:  # no swap helps, so that nothing is kept for it
             continue
         for each in _givers(shares, endpoint_id, now, rule):
-            while coming < needs and gives.get(each, 0) < shares[each].spare:
+            while coming < needs and gives.get(each, 0) < shares[each].can_give:
                 gives[each] = gives.get(each, 0) + 1
                 coming += shares[each].gpus
         kept[endpoint_id] = needs
@@ -115,7 +118,7 @@ def _givers(shares: Mapping[str, Share], waiting: str, now: float, rule: SwapRul
 
 
 def _candidates(shares: Mapping[str, Share], waiting: str) -> list[str]:
-    found = [each for each, share in shares.items() if each != waiting and share.spare]
+    found = [each for each, share in shares.items() if each != waiting and share.can_give]
     return sorted(found, key=lambda each: (shares[each].is_busy, shares[each].used_at, each))
 
 
@@ -127,18 +130,18 @@ def whose(shares: Mapping[str, Share], endpoint_id: str, now: float, rule: SwapR
     before = f"; {ahead} other{'s are' if ahead > 1 else ' is'} before it" if ahead else ""
     for each, share in shares.items():
         if share.leaving and each != endpoint_id:
-            return f"{_called(share, waits)} finishes what it runs, and gives its own up{before}"
+            return f"{_called(share, waits)} finishes what it runs, and gives up its GPUs{before}"
     for each in _candidates(shares, endpoint_id):
         share = shares[each]
         seconds = share.stays_for(now, rule)
         if not share.is_busy:
             when = f"in {seconds:.0f} s" if seconds else "now"
-            return f"{_called(share, waits)} is idle and gives its own up {when}{before}"
+            return f"{_called(share, waits)} is idle and gives up its GPUs {when}{before}"
         if waits.workers:
             continue
         waited = now - (now if waits.waits_since is None else waits.waits_since)
         seconds = max(seconds, rule.max_wait - waited)
-        return f"{_called(share, waits)} is busy and gives its own up once it is idle, or in {seconds:.0f} s{before}"
+        return f"{_called(share, waits)} is busy and gives up its GPUs once it is idle, or in {seconds:.0f} s{before}"
     keeps = [_called(share, waits) for share in shares.values() if share.workers and share is not waits]
     if not keeps:
         return f"they are not held by endpoints{before}"

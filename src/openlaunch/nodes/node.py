@@ -68,9 +68,8 @@ class Node:
         """Return whether its GPUs are of the kind, and hold this beside what its workers share of them."""
         if not asked.gpus:
             return True
-        if sum(is_of_kind(name, asked.gpu_type) for name in has.gpu_names) < (
-            asked.gpus if has.gpu_names else 0
-        ):
+        of_kind = sum(is_of_kind(name, asked.gpu_type) for name in has.gpu_names)
+        if has.gpu_names and of_kind < asked.gpus:
             return False
         held = sorted((each.gpus for each in self.workers.values() if each.gpus), reverse=True)
         room = [1.0] * has.gpus

@@ -108,7 +108,7 @@ def test_a_model_that_is_busy_ends_what_it_runs_and_gives_way_to_one_that_has_wa
         asking = threading.Thread(target=lambda: answers.append(waiting.predict(args()).value))
         asking.start()
         why = eventually(lambda: reasons(client, "waiting"))
-        assert "the endpoint 'busy' is busy and gives its own up once it is idle, or in" in why[0]
+        assert "the endpoint 'busy' is busy and gives up its GPUs once it is idle, or in" in why[0]
         asking.join(DEADLINE)
         assert answers == ["0"]
     finally:
@@ -126,7 +126,7 @@ def test_a_model_keeps_its_gpu_for_a_while(deployed):
     client, first, second = deployed("first", "second", gpu_min_stay_seconds=600)
     first.predict(args())
     threading.Thread(target=asking, args=(second,), daemon=True).start()
-    idle = "the endpoint 'first' is idle and gives its own up in "
+    idle = "the endpoint 'first' is idle and gives up its GPUs in "
     eventually(lambda: any(idle in each for each in reasons(client, "second")))
     assert first.deployment_state().available_workers == 1
 

@@ -36,9 +36,9 @@ def worker(name, generation=2, phase=Phase.READY, since=10.0):
 
 def test_what_is_above_the_minimum_can_be_given_up_except_during_a_roll_out():
     share = share_of(look(worker("a"), worker("b", since=20.0), desired=2), is_busy=True)
-    assert (share.workers, share.spare, share.ready_at, share.is_busy) == (2, 1, 20.0, True)
+    assert (share.workers, share.can_give, share.ready_at, share.is_busy) == (2, 1, 20.0, True)
     rolling = replace(READY, status=EndpointStatus.UPDATE_IN_PROGRESS)
-    assert share_of(look(worker("a"), worker("b"), record=rolling), is_busy=False).spare == 0
+    assert share_of(look(worker("a"), worker("b"), record=rolling), is_busy=False).can_give == 0
 
 
 def test_workers_of_an_older_generation_are_replaced_and_do_not_count_as_there():
@@ -57,12 +57,12 @@ def test_nothing_is_kept_for_a_worker_that_has_no_room_otherwise():
 
 def test_those_who_give_and_those_who_wait_are_woken():
     shares, woken = GpuShares(SwapRule(0, 0)), []
-    holds = Share("a", "me", 1, workers=1, spare=1)
+    holds = Share("a", "me", 1, workers=1, can_give=1)
     shares.report("a", holds, NOW, lambda: woken.append("a"), waits=False)
     shares.report("b", Share("b", "me", 1), NOW, lambda: woken.append("b"), waits=True)
     shares.wake_givers(shares.swaps(0, NOW), but="b")
     assert woken == ["a"]
-    leaving = replace(holds, workers=0, spare=0, leaving=1)
+    leaving = replace(holds, workers=0, can_give=0, leaving=1)
     shares.report("a", leaving, NOW, lambda: None, waits=False)
     shares.report("a", replace(leaving, leaving=0), NOW, lambda: None, waits=False)
     assert woken == ["a", "b"]

@@ -10,7 +10,7 @@ from openlaunch.controller.swap import Share, SwapRule, decide, whose
 
 RULE = SwapRule(min_stay=30, max_wait=120)
 NOW = 1000.0
-HOLDS = Share("a", "me", 1, workers=1, spare=1, used_at=900.0, ready_at=100.0)
+HOLDS = Share("a", "me", 1, workers=1, can_give=1, used_at=900.0, ready_at=100.0)
 WAITS = Share("w", "me", 1, waits_since=990.0)
 
 
@@ -26,13 +26,13 @@ def test_what_was_used_last_longest_ago_goes_first():
 
 def test_a_gpu_that_is_free_or_on_its_way_is_not_taken_from_anybody():
     assert gives(w=WAITS, a=HOLDS, free=1) == {}
-    assert gives(w=WAITS, a=HOLDS, b=replace(HOLDS, spare=0, workers=0, leaving=1)) == {}
+    assert gives(w=WAITS, a=HOLDS, b=replace(HOLDS, can_give=0, workers=0, leaving=1)) == {}
 
 
 def test_nobody_gives_up_a_worker_before_it_has_stayed_or_below_its_minimum():
     assert gives(w=WAITS, a=replace(HOLDS, ready_at=971.0)) == {}
     assert gives(w=WAITS, a=replace(HOLDS, ready_at=970.0)) == {"a": 1}
-    assert gives(w=WAITS, a=replace(HOLDS, spare=0)) == {}
+    assert gives(w=WAITS, a=replace(HOLDS, can_give=0)) == {}
 
 
 def test_a_busy_endpoint_gives_up_a_worker_once_somebody_without_one_has_waited_for_long():
@@ -59,13 +59,13 @@ def test_nothing_is_kept_or_taken_for_who_can_not_be_served_so():
 @pytest.mark.parametrize(
     ("holder", "words"),
     [
-        ({}, "the endpoint 'a' is idle and gives its own up now"),
-        ({"ready_at": 980.0}, "the endpoint 'a' is idle and gives its own up in 10 s"),
-        ({"is_busy": True}, "the endpoint 'a' is busy and gives its own up once it is idle, or in 110 s"),
+        ({}, "the endpoint 'a' is idle and gives up its GPUs now"),
+        ({"ready_at": 980.0}, "the endpoint 'a' is idle and gives up its GPUs in 10 s"),
+        ({"is_busy": True}, "the endpoint 'a' is busy and gives up its GPUs once it is idle, or in 110 s"),
         ({"owner": "other"}, "an endpoint of another owner is idle"),
-        ({"spare": 0}, "kept, by min_workers or because a worker starts, by the endpoint 'a'"),
-        ({"spare": 0, "workers": 0, "leaving": 1}, "the endpoint 'a' finishes what it runs"),
-        ({"spare": 0, "workers": 0}, "they are not held by endpoints"),
+        ({"can_give": 0}, "kept, by min_workers or because a worker starts, by the endpoint 'a'"),
+        ({"can_give": 0, "workers": 0, "leaving": 1}, "the endpoint 'a' finishes what it runs"),
+        ({"can_give": 0, "workers": 0}, "they are not held by endpoints"),
     ],
 )
 def test_it_is_said_whose_gpu_is_waited_for(holder, words):
@@ -83,7 +83,7 @@ SHARES = st.builds(
     st.just("me"),
     gpus=st.integers(1, 3),
     workers=st.integers(0, 3),
-    spare=st.integers(0, 3),
+    can_give=st.integers(0, 3),
     leaving=st.integers(0, 1),
     is_busy=st.booleans(),
     used_at=st.floats(0, NOW),
@@ -96,7 +96,7 @@ SHARES = st.builds(
 def test_nobody_gives_more_than_it_can_spare_and_no_more_is_kept_than_there_is_to_come(shares, free):
     swaps = decide(shares, free, NOW, RULE)
     for name, count in swaps.gives.items():
-        assert 0 < count <= shares[name].spare
+        assert 0 < count <= shares[name].can_give
         assert NOW - shares[name].ready_at >= RULE.min_stay
     if not swaps.kept:
         assert not swaps.gives

@@ -14,20 +14,10 @@ MAX_PARTS: Final = 10_000
 """Values in a collection; a larger one is data."""
 _PLAIN: Final = (str, bytes, int, float, complex, bool, type(None))
 _CHANGES: Final = frozenset(
-    {
-        "add",
-        "append",
-        "clear",
-        "discard",
-        "extend",
-        "insert",
-        "pop",
-        "popitem",
-        "remove",
-        "setdefault",
-        "sort",
-    }
-    | {"reverse", "update"}
+    (
+        *("add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove"),
+        *("reverse", "setdefault", "sort", "update"),
+    )
 )
 """Methods that change a list, dict or set."""
 

@@ -13,6 +13,9 @@ from openlaunch.client.packing.registrations import registrations, replacements
 from openlaunch.client.packing.unpicklable import Search
 from openlaunch.errors import BundleError
 
+_CLIENTS: Final = "of type openlaunch."
+"""What a trail says of a client, an endpoint or a future."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pickles:
@@ -74,6 +77,3 @@ def _advice(functions: dict[str, Any], own: OwnModules, error: Exception) -> str
         f"the functions can't be pickled: {error}; it is {trail or 'somewhere in what they use'}. Make what can't be "
         "copied (connections, locks, models) in load_model_fn, or in a module that they import"
     )
-
-
-_CLIENTS: Final = "of type openlaunch."

@@ -135,7 +135,7 @@ class Exchange(Response):
         return self._limit
 
     def inflated(self, body: Body) -> None:
-        """Have this in the place of a denser body; raise Unavailable if there is no room for it."""
+        """Put this in the place of the body as it came; raise Unavailable if there is no room for it."""
         if self._held is None:
             self._held = Held(self._connection.bodies, self._connection.holder(self.scope))
         self._held.resize(len(body))

@@ -46,7 +46,8 @@ class Farewell(asyncio.Protocol):
     def _look(self) -> None:
         is_quiet = self._seen == self._left and not self._transport.get_write_buffer_size()
         if is_quiet or self._loop.time() >= self._ends:
-            self._transport.close() if is_quiet else self._transport.abort()
+            end = self._transport.close if is_quiet else self._transport.abort
+            end()
         else:
             self._seen = self._left
             self._timer = self._loop.call_later(self._idle, self._look)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from openlaunch.errors import BadRequest
-from openlaunch.server.prediction.tensors import LAYOUTS, TIMEOUT
+from openlaunch.server.prediction.tensors import LAYOUTS, MICROSECONDS, TIMEOUT
 from openlaunch_worker.frames import Body
 from openlaunch_worker.tensors import BYTES, HEADER
 
@@ -24,7 +24,6 @@ MAX_CONTENTS = 100_000
 HEAD_BYTES = 1024 * 1024
 """How much a message may have beside its tensors."""
 
-MICROSECONDS = 1_000_000
 _CONTENTS = {
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),

@@ -23,6 +23,9 @@ from openlaunch.wire.failures import reason_of
 from openlaunch.wire.openai_errors import error_event
 from openlaunch_worker.frames import MIN_CHUNK_BYTES, Body, Flags, Outcome
 
+MAX_USAGE_BYTES = 64 * 1024
+"""No engine's event with a usage comes in a larger part of a stream."""
+
 _EVENTS = "text/event-stream"
 _ERROR = 400
 
@@ -121,7 +124,7 @@ class ModelCall(StreamCall):
         if not self._first_usage:
             self._first_usage = events
         self._last_usage = events
-        return without_usage_event(events) if self._adds_usage and len(events) <= _LOOKED_AT else events
+        return without_usage_event(events) if self._adds_usage and len(events) <= MAX_USAGE_BYTES else events
 
     def tick(self) -> bool:
         """Send a comment if nothing was sent for too long, so that no proxy closes the connection of a long wait."""
@@ -173,10 +176,6 @@ class ModelCall(StreamCall):
             )
         else:
             exchange.fail(error)
-
-
-_LOOKED_AT = 64 * 1024
-"""No engine's event with a usage comes in a larger part of a stream."""
 
 
 def _error_of(payload: Body) -> APIError:

@@ -208,9 +208,8 @@ class ImageJobs:
         check = self.runner.leads()
 
         def hold(conn: Connection) -> None:
-            check(
-                conn
-            )  # a server that was held up starts no container beside that of the server that leads now
+            # A server that was held up starts no container beside that of the server that leads now.
+            check(conn)
             if held != job.held:
                 job_store.set_held(conn, job.id, held)
 

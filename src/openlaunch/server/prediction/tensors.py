@@ -121,12 +121,8 @@ def _place(asked: InferRequest, body: Body, head_size: int, signature: Signature
         tensor.check(given)
         size = given.parameters.binary_data_size
         if (size is None) == (given.data is None):
-            both = (
-                "neither data nor binary_data_size is"
-                if size is None
-                else "both data and binary_data_size are"
-            )
-            raise _misfit(given.name, f"{both} given: give one of them", BadRequest)
+            which = "neither is" if size is None else "both are"
+            raise _misfit(given.name, f"give data or binary_data_size: {which} given", BadRequest)
         if size is None:
             written.append((tensor, given, packed(given)))
             continue

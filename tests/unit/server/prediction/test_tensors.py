@@ -55,8 +55,8 @@ def test_bytes_that_do_not_go_with_a_shape_are_refused(shape, size, data, said):
         ([tensor(datatype="INT8", data=[1, 300])], "data has a value that INT8 does not have"),
         ([tensor(datatype="BF16")], "BF16 has no form in JSON: send it as binary data"),
         ([tensor(datatype="fp32")], "'BF16' or 'BYTES', and 'fp32' was given"),
-        ([tensor(data=None)], "neither data nor binary_data_size is given"),
-        ([tensor(parameters={"binary_data_size": 8})], "both data and binary_data_size are given"),
+        ([tensor(data=None)], "give data or binary_data_size: neither is given"),
+        ([tensor(parameters={"binary_data_size": 8})], "give data or binary_data_size: both are given"),
         (
             [tensor(parameters={"shared_memory_region": "a"})],
             "extra inputs are not permitted, and 'a' was given",
