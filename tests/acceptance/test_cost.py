@@ -25,7 +25,8 @@ from openlaunch import LaunchClient
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.gateway.protocol import HttpProtocol
 from openlaunch.server.operations.datadir import DataDir
-from openlaunch.server.serve import bound_socket, serve_on
+from openlaunch.server.operations.listener import bound_socket
+from openlaunch.server.serve import serve_on
 from openlaunch.server.settings import Settings
 
 REQUESTS = 500

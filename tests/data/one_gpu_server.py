@@ -3,8 +3,8 @@
 import sys
 
 from openlaunch.cli.app import run
-from openlaunch.server import serve
+from openlaunch.server import drivers
 
-serve.visible_gpus = lambda: (0,)
-serve.gpu_names = lambda indices: ("",) * len(indices)
+drivers.visible_gpus = lambda: (0,)
+drivers.gpu_names = lambda indices: ("",) * len(indices)
 sys.exit(run(["serve", *sys.argv[1:]]))

@@ -29,25 +29,26 @@ CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", 
 """What a program of a user imports, from the top down; "" is the package itself."""
 
 ROOMS = [
-    *("serve", "leading", "page", "control", "jobs", "gateway", "queue", "endpoints", "dispatch", "cluster"),
+    *("serve", "shutdown", "first_key", "http_parts", "parts", "drivers", "leading"),
+    *("page", "control", "jobs", "gateway", "queue", "endpoints", "dispatch", "cluster"),
     *("prediction", "access", "operations", "metrics"),
     *("proxies", "settings", "clock", "accept", "logs", "spans", "span_export", "asgi"),
 ]
 """The rooms of `server`, from the top down."""
 
 NAMED_DRIVERS = {
-    "openlaunch.artifacts.bucket": {"openlaunch.server.serve"},
-    "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
-    "openlaunch.engines.local": {"openlaunch.server.serve"},
-    "openlaunch.nodes.engine": {"openlaunch.server.serve"},
+    "openlaunch.artifacts.bucket": {"openlaunch.server.drivers"},
+    "openlaunch.artifacts.folder": {"openlaunch.server.drivers"},
+    "openlaunch.engines.local": {"openlaunch.server.drivers"},
+    "openlaunch.nodes.engine": {"openlaunch.server.drivers"},
     "openlaunch.nodes.ray_client": set(),
-    "openlaunch.nodes.ray_placement": {"openlaunch.server.serve"},
-    "openlaunch.store.postgres": {"openlaunch.server.serve"},
-    "openlaunch.store.postgres_cluster": {"openlaunch.server.serve"},
+    "openlaunch.nodes.ray_placement": {"openlaunch.server.drivers"},
+    "openlaunch.store.postgres": {"openlaunch.server.drivers"},
+    "openlaunch.store.postgres_cluster": {"openlaunch.server.drivers"},
     "openlaunch.store.postgres_problems": set(),
     "openlaunch.store.postgres_queue": set(),
     "openlaunch.store.postgres_session": set(),
-    "openlaunch.store.sqlite": {"openlaunch.server.serve"},
+    "openlaunch.store.sqlite": {"openlaunch.server.drivers"},
     "openlaunch.store.sqlite_files": {"openlaunch.server.operations.backup"},
     "openlaunch.store.sqlite_queue": set(),
 }
@@ -110,7 +111,7 @@ def test_the_client_side_imports_nothing_of_the_server():
 
 def test_engines_are_known_by_their_protocol_alone():
     outside = [
-        name for name in MODULES if package_of(name) != "engines" and name != "openlaunch.server.serve"
+        name for name in MODULES if package_of(name) != "engines" and name != "openlaunch.server.drivers"
     ]
     known = {found for name in outside for found in imports(name) if package_of(found) == "engines"}
     assert known == {"openlaunch.engines.base"}
@@ -165,6 +166,7 @@ TIME_OF_DAY = {
     *(
         "server.clock",
         "server.access.auth",
+        "server.access.key_use",
         "server.control.routes.artifacts",
         "server.control.routes.triggers",
         "engines.uv_caches",

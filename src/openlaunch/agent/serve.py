@@ -15,10 +15,10 @@ from openlaunch.agent.server_link import ServerLink
 from openlaunch.background import BackgroundTasks
 from openlaunch.log_files import trim
 from openlaunch.nodes.identity import ClusterIdentity
+from openlaunch.server.drivers import cluster_identity, local_engine
 from openlaunch.server.operations.datadir import DataDir
-from openlaunch.server.operations.listener import Listener
+from openlaunch.server.operations.listener import Listener, bound_socket
 from openlaunch.server.operations.stopping import StopSignals
-from openlaunch.server.serve import bound_socket, cluster_identity, local_engine
 from openlaunch.server.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -140,7 +140,7 @@ async def _bring_records_back(data: "DataDir", url: str | None) -> dict[str, int
 @asynccontextmanager
 async def _opened(data: "DataDir", url: str) -> "AsyncIterator[tuple[Store, Store, str]]":
     """Open the directory's own database, and the other, with its name, which the directory may know already."""
-    from openlaunch.server.serve import open_postgres, open_sqlite
+    from openlaunch.server.drivers import open_postgres, open_sqlite
 
     async with AsyncExitStack() as stack:
         other = await open_postgres(url)
@@ -155,8 +155,8 @@ async def _opened(data: "DataDir", url: str) -> "AsyncIterator[tuple[Store, Stor
 
 
 async def _move_artifacts(data: "DataDir", target: str) -> "CopyReport":
+    from openlaunch.server.drivers import open_artifacts
     from openlaunch.server.operations.migration import copy_artifacts
-    from openlaunch.server.serve import open_artifacts
 
     there = await open_artifacts(target, data)
     report = await copy_artifacts(await open_artifacts(data.bucket, data), there)

@@ -7,24 +7,16 @@ from collections.abc import Callable
 from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
 from openlaunch.controller.endpoint import ControllerSettings, Parts, SecretsOf
+from openlaunch.controller.environment_use import EnvironmentUse
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet, Traffic
 from openlaunch.controller.gpu_shares import GpuShares
 from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
-from openlaunch.controller.roster import WorkerNow
 from openlaunch.controller.scaling import Holdings
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import (
-    Capacity,
-    Engine,
-    EnvironmentInfo,
-    KeptWorker,
-    LogFollower,
-    LogLine,
-    LogPart,
-    NodeInfo,
-)
+from openlaunch.controller.view import View
+from openlaunch.engines.base import Capacity, Engine, KeptWorker, NodeInfo
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
@@ -32,7 +24,6 @@ from openlaunch.store.cluster import check_leads
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import EndpointStatus
-from openlaunch.wire.why import EndpointWhy
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +46,18 @@ class Controller:
         self._fleet = fleet
         self._traffic = traffic
         self._engine = engine
-        self._logs = CreationLogs(settings.logs)
+        logs = CreationLogs(settings.logs)
         self._parts = Parts(
             store=store,
             fleet=fleet,
             traffic=traffic,
             engine=engine,
             settings=settings,
-            logs=self._logs,
+            logs=logs,
             events=self.events,
             holdings=Holdings(),
             gpu_shares=GpuShares(settings.swap),
-            environment_built=self._environment_built,
+            environment_built=self._prune_soon,
             secrets=secrets,
             clock=clock,
             check_leads=lambda conn: check_leads(conn, self._epoch),
@@ -74,6 +65,8 @@ class Controller:
         self._epoch = 0
         """Under which this server leads, where several share a database."""
         self._supervisors: dict[str, Supervisor] = {}
+        self.view = View(self._supervisors, traffic, engine, logs)
+        self.environments = EnvironmentUse(self._supervisors, engine)
         self.leads = False
         """Whether this server starts and ends the workers; where several share a database, only one does."""
         self._records: dict[str, EndpointRecord] = {}
@@ -175,46 +168,8 @@ class Controller:
     def looks_after(self, endpoint_id: str) -> bool:
         return endpoint_id in self._supervisors
 
-    def workers(self, endpoint_id: str) -> tuple[int, int]:
-        """Count workers that take requests, and workers on their way to that; a canary's are left out."""
-        if (supervisor := self._supervisors.get(endpoint_id)) is None:
-            return self._traffic.workers(endpoint_id), 0
-        canary = supervisor.endpoint.record.canary
-        return supervisor.roster.counts(canary.generation if canary else None)
-
-    def workers_now(self, endpoint_id: str) -> list[tuple[WorkerNow, str]]:
-        """Return an endpoint's workers, each with the address of its node; none where another server leads."""
-        supervisor = self._supervisors.get(endpoint_id)
-        found = [] if supervisor is None else supervisor.roster.described()
-        return [(worker, self._engine.address_of(worker.id)) for worker in found]
-
     def capacity(self) -> Capacity:
         return self._engine.capacity()
-
-    def workers_of(self, endpoint_id: str, generation: int) -> int:
-        """Count the workers of this generation that take requests."""
-        supervisor = self._supervisors.get(endpoint_id)
-        return 0 if supervisor is None else supervisor.roster.ready_of(generation)
-
-    def explain(self, endpoint_id: str) -> EndpointWhy | None:
-        """Say why it serves or does not; None for an endpoint that was deleted."""
-        supervisor = self._supervisors.get(endpoint_id)
-        return None if supervisor is None else supervisor.explain()
-
-    def build_progress(self, endpoint_id: str, generation: int) -> str | None:
-        """Say what of a generation's environment is being built, and for how long; None where nothing is."""
-        supervisor = self._supervisors.get(endpoint_id)
-        return None if supervisor is None else supervisor.generations.build_progress(generation)
-
-    def creation_log(self, endpoint_id: str) -> str:
-        return self._logs.read(endpoint_id)
-
-    async def worker_logs(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
-        """Return this part of what its workers have printed."""
-        return await self._engine.worker_logs(endpoint_id, part)
-
-    def follow_logs(self, endpoint_id: str) -> LogFollower:
-        return self._engine.follow_logs(endpoint_id)
 
     def check_gpus(self, spec: EndpointSpec) -> None:
         """Raise `Unprocessable` if the endpoint asks for more GPUs than this machine has."""
@@ -236,27 +191,5 @@ class Controller:
         """Forget a node; raise as the engine does."""
         return self._engine.remove_node(address)
 
-    def _environment_built(self) -> None:
-        self._background.spawn(self._prune_environments())
-
-    async def environments(self) -> list[EnvironmentInfo]:
-        """Return the environments that there are."""
-        return await self._engine.environments()
-
-    def environments_in_use(self) -> dict[str, list[tuple[str, str]]]:
-        """Return the owners and names of the endpoints that use each environment, by its id."""
-        used: dict[str, list[tuple[str, str]]] = {}
-        for each in self._supervisors.values():
-            for environment in each.generations.environments():
-                used.setdefault(environment, []).append(
-                    (each.endpoint.record.owner, each.endpoint.record.name)
-                )
-        return used
-
-    async def prune_environments(self, owner: str) -> list[str]:
-        """Remove the owner's environments that no endpoint uses, and return their ids."""
-        return await self._engine.prune(self.environments_in_use(), owner)
-
-    async def _prune_environments(self) -> None:
-        for name in await self._engine.prune(self.environments_in_use()):
-            log.info("the environment %s was not used for long, and is removed", name)
+    def _prune_soon(self) -> None:
+        self._background.spawn(self.environments.prune_unused())

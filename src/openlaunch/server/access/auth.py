@@ -1,37 +1,29 @@
 """API keys: made, hashed, and looked up in memory on every request; and what each role may do."""
 
-import asyncio
 import base64
 import binascii
 import hashlib
-import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
-from openlaunch.errors import Forbidden, NotFound, Unauthorized, Unavailable
+from openlaunch.errors import Forbidden, NotFound, Unauthorized
 from openlaunch.server import clock
-from openlaunch.server.access.limits import DAY_SECONDS, Limits, Meter
+from openlaunch.server.access.key_use import KeyUse
+from openlaunch.server.access.limits import Meter
 from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.access.sessions import PAGE_HEADER, Headers, Sessions
-from openlaunch.server.access.tokens import PER_DAY, PER_MINUTE, Account, TokenBudgets
+from openlaunch.server.access.tokens import Account
 from openlaunch.server.asgi import SIGNED_OUT
 from openlaunch.store import keys as key_store
-from openlaunch.store import token_usage as token_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import KeyRecord
 from openlaunch.wire.ids import object_id
 from openlaunch.wire.keys import Role
 
-log = logging.getLogger(__name__)
-
 PREFIX_LENGTH = 9
-SAVE_SECONDS = 5.0
-"""Interval at which the use of keys with a quota is stored; a killed server loses at most this much of it."""
-
 CACHE_SIZE = 10_000
 MAX_CACHED_BYTES = 256
 """Number of Authorization headers that are kept as good ones, and the size of one; a larger one is read each time."""
@@ -110,116 +102,35 @@ class Keyring:
 
     def __init__(self, store: Store, secret: bytes = b"", quotas: Quotas | None = None) -> None:
         self._store = store
-        self.tokens = TokenBudgets(quotas or Quotas())
+        self.use = KeyUse(store, quotas or Quotas())
         self.sessions = Sessions(secret or secrets.token_bytes(32))
         self._by_digest: dict[bytes, Principal] = {}
         self._by_id: dict[str, Principal] = {}
         self._by_header: dict[bytes, Principal] = {}
-        self._meters: dict[str, Meter] = {}
         self._lent: dict[str, tuple[str, str]] = {}
         """Keys that workers have for their calls, with their owners."""
-        self._saved: dict[str, tuple[int, int]] = {}
-        """By key, what of its use is stored, which other servers may add to."""
-        self._usage_moves = asyncio.Lock()
-        self._saving: asyncio.Task[None] | None = None
         self.owners: set[str] = set()
         """Everybody who has, or had, a key."""
 
     async def start(self) -> None:
         """Read the keys and what they have used, and store that from now on; to be called before anything else."""
         await self.load()
-        day = int(clock.now() // DAY_SECONDS)
-        self.tokens.learn(day, await self._store.read(lambda conn: token_store.of_day(conn, day)))
-        self._saving = asyncio.create_task(self._save_again_and_again())
+        await self.use.start()
 
     async def stop(self) -> None:
         """Store what was used, for the last time."""
-        if self._saving is not None:
-            self._saving.cancel()
-            await asyncio.wait([self._saving])
-            await self._save_usage()
-            await self._save_tokens()
-
-    async def _save_again_and_again(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE_SECONDS)
-            await self._save_usage()
-            await self._save_tokens()
-
-    async def _save_usage(self) -> None:
-        async with self._usage_moves:
-            limited = {k: m for k, m in self._meters.items() if m.limits.requests_per_day is not None}
-            unsaved = {key_id: self._unsaved(key_id, meter) for key_id, meter in limited.items()}
-            made = {key_id: (limited[key_id].today[0], count) for key_id, count in unsaved.items() if count}
-            if not made:
-                return
-            try:
-                stored = await self._store.write(lambda conn: key_store.add_usage(conn, made))
-            except Unavailable as error:
-                log.warning("the use of keys could not be stored; retrying: %s", error)
-                return
-            for key_id, (day, count) in made.items():
-                saved = self._saved.get(key_id, (0, 0))
-                self._saved[key_id] = day, count + (saved[1] if saved[0] == day else 0)
-            self._learn(stored)
-
-    async def _save_tokens(self) -> None:
-        """Store the tokens that were used, and learn what keys have used at other servers."""
-        if not (used := self.tokens.take_unsaved()):
-            return
-        day, rows = int(clock.now() // DAY_SECONDS), [(*account, tokens) for account, tokens in used.items()]
-        try:
-            stored = await self._store.write(lambda conn: token_store.add(conn, day, rows))
-        except Unavailable as error:
-            self.tokens.put_back(used)
-            log.warning("the tokens that were used could not be stored; retrying: %s", error)
-            return
-        self.tokens.learn(day, stored)
-
-    def take_use(self) -> tuple[dict[str, int], dict[Account, int]]:
-        """Return the requests of limited keys, and the tokens of all, that were used here since the last call."""
-        requests = {key_id: meter.unsaid for key_id, meter in self._meters.items() if meter.unsaid}
-        for key_id in requests:
-            self._meters[key_id].unsaid = 0
-        return requests, self.tokens.take_unsaid()
-
-    def used_elsewhere(
-        self, requests: Iterable[tuple[str, int]], tokens: Iterable[tuple[str, str, int]]
-    ) -> None:
-        """Count requests, by key, and tokens, by key and owner, that another server has taken and stores."""
-        for key_id, count in requests:
-            if (meter := self._meters.get(key_id)) is not None:
-                meter.add(count, time.time())
-                (day, _), saved = meter.today, self._saved.get(key_id, (0, 0))
-                self._saved[key_id] = day, count + (saved[1] if saved[0] == day else 0)
-        for key_id, owner, count in tokens:
-            self.tokens.add(Account(key_id, owner), count, clock.now())
-
-    def _unsaved(self, key_id: str, meter: Meter) -> int:
-        """Count the requests of the meter's day that are not stored."""
-        (day, count), saved = meter.today, self._saved.get(key_id, (0, 0))
-        return count - saved[1] if saved[0] == day else count
-
-    def _learn(self, stored: Mapping[str, tuple[int, int]]) -> None:
-        """Count what other servers have added to the use of keys."""
-        for key_id, (day, count) in stored.items():
-            meter = self._meters.get(key_id)
-            if meter is not None and day >= meter.today[0]:
-                unsaved = self._unsaved(key_id, meter) if day == meter.today[0] else 0
-                meter.learn(day, count + unsaved)
-                self._saved[key_id] = day, count
+        await self.use.stop()
 
     async def load(self) -> None:
         """Read the keys from the store, and what of their limits is used; to be called after every change."""
-        async with self._usage_moves:
+        async with self.use.moves:
             records, self.owners, stored = await self._store.read(
                 lambda c: (key_store.active(c), key_store.owners(c), key_store.usage(c))
             )
-            self.tokens.set_limits({r.id: limits for r in records if (limits := _token_limits(r))})
-            self._meters = {r.id: meter for r in records if (meter := self._meter(r)) is not None}
-            self._learn(stored)
+            self.use.set_keys(records, stored)
         self._by_digest = {
-            r.digest: Principal(r.id, r.owner, r.role, r.expires_at, self._meters.get(r.id)) for r in records
+            r.digest: Principal(r.id, r.owner, r.role, r.expires_at, self.use.meters.get(r.id))
+            for r in records
         }
         self._by_id = {principal.key_id: principal for principal in self._by_digest.values()}
         # Only now: a key that is lent has no id, and nothing but the key itself leads to it.
@@ -249,15 +160,6 @@ class Keyring:
         raise NotFound(
             f"there is no owner {owner!r}: nobody has a key of this name{hint}", code="owner_not_found"
         )
-
-    def _meter(self, record: KeyRecord) -> Meter | None:
-        """Return a key's meter, which keeps its counts when the keys are read again."""
-        limits = Limits(record.requests_per_second, record.burst, record.requests_per_day)
-        if not limits:
-            return None
-        meter = self._meters.get(record.id) or Meter(limits)
-        meter.limits = limits
-        return meter
 
     def authenticate(self, header: bytes | None, headers: Headers = ()) -> Principal:
         """Return whose key an Authorization header carries: Basic with the key as user name, or Bearer.
@@ -367,11 +269,6 @@ class Keyring:
         if not await self._store.write(lambda conn: key_store.revoke(conn, key_id, clock.now())):
             raise _no_key(key_id)
         await self.load()
-
-
-def _token_limits(record: KeyRecord) -> dict[str, float]:
-    limits = {PER_MINUTE: record.tokens_per_minute, PER_DAY: record.tokens_per_day}
-    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 def _unexpired(principal: Principal) -> Principal:

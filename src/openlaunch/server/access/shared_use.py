@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from openlaunch.background import Background
-from openlaunch.server.access.auth import Keyring
+from openlaunch.server.access.key_use import KeyUse
 from openlaunch.server.access.tokens import Account
 
 SAY_SECONDS: Final = 0.1
@@ -23,15 +23,15 @@ class Others(Protocol):
 
 
 class SharedUse(Background):
-    """Says what is used here, off the path of requests. `Keyring.used_elsewhere` counts what others say."""
+    """Says what is used here, off the path of requests. `KeyUse.used_elsewhere` counts what others say."""
 
-    def __init__(self, others: Others, keyring: Keyring) -> None:
-        self._others, self._keyring = others, keyring
+    def __init__(self, others: Others, use: KeyUse) -> None:
+        self._others, self._use = others, use
         super().__init__("what keys use is not said to the other servers")
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(SAY_SECONDS)
-            requests, tokens = self._keyring.take_use()
+            requests, tokens = self._use.take()
             if self._others.others and (requests or tokens):
                 self._others.used(requests, tokens)

@@ -71,7 +71,9 @@ def _canary(context: Context, endpoint: EndpointRecord, names: BundleNames) -> C
 def _side(context: Context, endpoint_id: str, generation: int) -> TrafficSide:
     trial = context.lanes.trials(endpoint_id).get(generation, Trial())
     ran = times_of(context.lanes.trial_times(endpoint_id, generation))
-    return shown(TrafficSide, trial, workers=context.controller.workers_of(endpoint_id, generation), ran=ran)
+    return shown(
+        TrafficSide, trial, workers=context.controller.view.workers_of(endpoint_id, generation), ran=ran
+    )
 
 
 def described_with(
@@ -112,13 +114,13 @@ def _reason(context: Context, endpoint: EndpointRecord) -> str | None:
     """Return why the status is what it is; while that waits for a build, what is built now."""
     if endpoint.status not in (EndpointStatus.UPDATE_PENDING, EndpointStatus.UPDATE_IN_PROGRESS):
         return endpoint.status_reason
-    return context.controller.build_progress(endpoint.id, endpoint.generation) or endpoint.status_reason
+    return context.controller.view.build_progress(endpoint.id, endpoint.generation) or endpoint.status_reason
 
 
 def _canary_reason(context: Context, endpoint: EndpointRecord, canary: CanaryRecord) -> str | None:
     if canary.status is not CanaryStatus.STARTING:
         return canary.reason
-    return context.controller.build_progress(endpoint.id, canary.generation) or canary.reason
+    return context.controller.view.build_progress(endpoint.id, canary.generation) or canary.reason
 
 
 def _for_callers(context: Context, endpoint: EndpointRecord) -> ModelEndpointResponse:
@@ -158,7 +160,7 @@ def workers_of(context: Context, endpoint: EndpointRecord) -> list[WorkerRespons
             node=node,
             reason=each.reason,
         )
-        for each, node in context.controller.workers_now(endpoint.id)
+        for each, node in context.controller.view.workers_now(endpoint.id)
     ]
 
 
@@ -169,7 +171,7 @@ def _predictions(context: Context, endpoint_id: str) -> PredictionWindows | None
 
 def _deployment(context: Context, endpoint: EndpointRecord) -> DeploymentState:
     spec, batching = endpoint.spec, endpoint.spec.batching
-    available, unavailable = context.controller.workers(endpoint.id)
+    available, unavailable = context.controller.view.workers(endpoint.id)
     asked = spec.concurrent_requests_per_worker or spec.per_worker
     return shown(
         DeploymentState,

@@ -163,7 +163,7 @@ class Summaries:
         endpoint, load, workers = (
             lane.endpoint,
             lane.load(),
-            self._context.controller.workers(lane.endpoint.id)[0],
+            self._context.controller.view.workers(lane.endpoint.id)[0],
         )
         known = self._known.get(endpoint.id)
         if known is not None and known.is_recent and known.seen == (endpoint, load, workers):

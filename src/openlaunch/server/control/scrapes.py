@@ -95,7 +95,7 @@ class Scrapes:
 
     def _endpoint(self, lane: Lane) -> EndpointNow:
         endpoint, load = lane.endpoint, lane.load()
-        ready, starting = self._context.controller.workers(endpoint.id)
+        ready, starting = self._context.controller.view.workers(endpoint.id)
         _, since = self._oldest.get(endpoint.id, (0.0, None))
         return EndpointNow(
             name=endpoint.name,
@@ -113,7 +113,9 @@ class Scrapes:
 
     def _generations(self, lane: Lane) -> dict[int, PredictionCounts]:
         """Return the counts of the generations that have workers, where there are several."""
-        live = {worker.generation for worker, _ in self._context.controller.workers_now(lane.endpoint.id)}
+        live = {
+            worker.generation for worker, _ in self._context.controller.view.workers_now(lane.endpoint.id)
+        }
         counted = lane.numbers.generations
         return {each: counted[each] for each in live if each in counted} if len(live) > 1 else {}
 

@@ -1,4 +1,6 @@
-"""Accepts connections: a few in each turn of the event loop, and none while the process can't open more files.
+"""Sockets that listen, and how connections are accepted.
+
+A few are taken in each turn of the event loop, and none while the process can't open more files.
 
 The event loop's own listener takes all that come in one turn, which a flood makes a long one, and ends for good when
 no file can be opened.
@@ -9,7 +11,9 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from openlaunch.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +21,33 @@ ACCEPTED_AT_ONCE = 64
 PAUSE_SECONDS = 0.1
 LOG_SECONDS = 60.0
 BACKLOG = 2048
+
+
+@contextlib.contextmanager
+def bound_socket(
+    host: str, port: int, instead: str = "another address with --host and --port"
+) -> Iterator[socket.socket]:
+    """Give a socket bound to the address, or raise ConfigurationError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"can't listen on {host}:{port}: {error.strerror or error}; "
+                f"name {instead} (port 0 picks a free one)"
+            ) from error
+        yield listener
+
+
+def url_of(listener: socket.socket, *, secure: bool) -> str:
+    """Return the URL of a bound socket, for programs on this machine."""
+    scheme = "https" if secure else "http"
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
+        host = "127.0.0.1"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Listener:

@@ -60,7 +60,7 @@ def add_overview(api: ControlRouter, context: Context) -> None:
         points = await context.history.after(after, endpoint.id, wanted, user.owner)
         overview = Overview.model_construct(
             endpoint=described_with(context, endpoint, known, user),
-            why=context.controller.explain(endpoint.id),
+            why=context.controller.view.explain(endpoint.id),
             workers=workers_of(context, endpoint),
             points=by_field(wanted, points),
         )

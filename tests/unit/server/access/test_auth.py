@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from openlaunch.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
-from openlaunch.server.access import auth
+from openlaunch.server.access import auth, key_use
 from openlaunch.server.access.auth import Keyring, Principal
 from openlaunch.server.access.sessions import MAX_LINKS, PAGE_HEADER, Sessions
 from openlaunch.server.access.tokens import Account
@@ -175,7 +175,7 @@ async def left_of_quota(store: SqliteStore, key: str, most: int) -> int:
     except TooManyRequests:
         return made
     finally:
-        keyring._saving.cancel()  # as a kill does: nothing of this is stored
+        keyring.use._saving.cancel()  # as a kill does: nothing of this is stored
     pytest.fail("there is no quota")
 
 
@@ -186,7 +186,7 @@ def test_what_a_key_has_used_of_its_quota_is_counted_of_all_servers(with_keyring
         await other.start()
         for each, count in ((keyring, 3), (other, 4), (keyring, 1)):
             each.find(key).spend(count)
-            await each._save_usage()
+            await each.use._save_requests()
         await other.load()  # as it does every few seconds, and where another server has changed keys
         for each in (keyring, other):
             each.find(key).spend(0)
@@ -210,7 +210,7 @@ def test_what_a_key_has_used_of_its_quota_outlives_the_keyring(with_keyring):
 
 
 def test_what_a_key_has_used_is_stored_while_it_is_used(with_keyring, monkeypatch):
-    monkeypatch.setattr(auth, "SAVE_SECONDS", 0.01)
+    monkeypatch.setattr(key_use, "SAVE_SECONDS", 0.01)
 
     async def test(keyring: Keyring, store: SqliteStore) -> None:
         _, key = await keyring.create("ada", Role.USER, requests_per_day=5)
@@ -245,13 +245,13 @@ def test_the_tokens_of_a_day_are_stored_and_read_again(with_keyring):
         if not used:
             record, _ = await keyring.create("ada", Role.USER, tokens_per_day=100)
             used.append(record.id)
-        keyring.tokens.use(Account(used[0], "ada"), 30, time.time())
+        keyring.use.tokens.use(Account(used[0], "ada"), 30, time.time())
         other = Keyring(store)
         await other.start()
         await keyring.stop()
-        other.tokens.use(Account(used[0], "ada"), 5, time.time())
+        other.use.tokens.use(Account(used[0], "ada"), 5, time.time())
         await other.stop()
-        used.append(other.tokens.key(used[0]).today_at(time.time()))
+        used.append(other.use.tokens.key(used[0]).today_at(time.time()))
 
     with_keyring(test)
     with_keyring(test)

@@ -33,8 +33,8 @@ def at_two_servers(folder: Path, test: Test, **limits: float) -> None:
 
 def say(here: Keyring, there: Keyring) -> None:
     """Have one server hear what was used at the other."""
-    requests, tokens = here.take_use()
-    there.used_elsewhere(requests.items(), [(*account, count) for account, count in tokens.items()])
+    requests, tokens = here.use.take()
+    there.use.used_elsewhere(requests.items(), [(*account, count) for account, count in tokens.items()])
 
 
 def test_a_rate_is_shared_and_what_was_too_much_is_owed(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_requests_of_a_day_are_shared_and_stored_once(tmp_path: Path) -> None:
         for each, other, count in ((here, there, 3), (there, here, 4), (here, there, 5)):
             each.find(key).spend(count)
             say(each, other)
-            await each._save_usage()
+            await each.use._save_requests()
         for each in (here, there):
             with pytest.raises(TooManyRequests, match="and 12 were made"):
                 each.find(key).spend(9)
@@ -80,17 +80,17 @@ def test_tokens_are_shared_and_stored_once(tmp_path: Path) -> None:
     async def test(here: Keyring, there: Keyring, key: str) -> None:
         principal = here.find(key)
         account, now = Account(principal.key_id, "ada"), time.time()
-        here.tokens.use(account, 150, now)
-        there.tokens.check(account, now)
+        here.use.tokens.use(account, 150, now)
+        there.use.tokens.check(account, now)
         say(here, there)
         with pytest.raises(TooManyRequests, match="100 tokens a minute"):
-            there.tokens.check(account, now)
+            there.use.tokens.check(account, now)
         for each in (here, there):
-            await each._save_tokens()
-        assert there.tokens.used_by("ada", now)["tokens_per_day"] == 150
+            await each.use._save_tokens()
+        assert there.use.tokens.used_by("ada", now)["tokens_per_day"] == 150
         third = Keyring(here._store)
         await third.start()
-        assert third.tokens.used_by("ada", now)["tokens_per_day"] == 150
+        assert third.use.tokens.used_by("ada", now)["tokens_per_day"] == 150
         await third.stop()
 
     at_two_servers(tmp_path, test, tokens_per_minute=100)

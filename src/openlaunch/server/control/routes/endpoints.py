@@ -189,12 +189,12 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         if follow:
             events = await context.log_streams.open(
                 user.owner,
-                context.controller.follow_logs(endpoint.id),
+                context.controller.view.follow_logs(endpoint.id),
                 part,
                 lambda: context.controller.looks_after(endpoint.id),
             )
             return InPieces(events, media_type="text/event-stream")
-        lines = await context.controller.worker_logs(endpoint.id, part)
+        lines = await context.controller.view.worker_logs(endpoint.id, part)
         shown = [f"{line.at} {line.worker} " if timestamps else f"{line.worker} " for line in lines]
         text = "".join(f"{head}{line.line}\n" for head, line in zip(shown, lines, strict=True))
         return with_text(pieces_of(text))
@@ -218,7 +218,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
     async def explain_model_endpoint(model_endpoint_id: str, user: User) -> EndpointWhy:
         """Explain why an endpoint serves or does not: what it waits for, what fails, and when the next attempt is."""
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
-        why = context.controller.explain(endpoint.id)
+        why = context.controller.view.explain(endpoint.id)
         if why is None:
             raise no_endpoint(model_endpoint_id)
         return why
@@ -232,7 +232,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         )
         if endpoint is None or (owner != user.owner and user.role is not Role.ADMIN):
             raise NotFound(f"no endpoint has the name {name!r}", code="endpoint_not_found")
-        text = await asyncio.to_thread(context.controller.creation_log, endpoint.id)
+        text = await asyncio.to_thread(context.controller.view.creation_log, endpoint.id)
         return with_text(pieces_of(text))
 
 

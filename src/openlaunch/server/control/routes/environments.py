@@ -36,14 +36,14 @@ def router(context: Context) -> ControlRouter:
     @api.post("/prune")
     async def prune_environments(user: User) -> PruneEnvironmentsResponse:
         """Remove the caller's environments that no endpoint uses; they are built again when one needs them."""
-        return PruneEnvironmentsResponse(removed=await context.controller.prune_environments(user.owner))
+        return PruneEnvironmentsResponse(removed=await context.controller.environments.prune(user.owner))
 
     return api
 
 
 async def _environments(context: Context, user: Principal) -> list[EnvironmentResponse]:
-    used = context.controller.environments_in_use()
-    found = await context.controller.environments()
+    used = context.controller.environments.in_use()
+    found = await context.controller.environments.all()
     shown = [each for each in found if _may_see(each, used.get(each.id, []), user.owner)]
     newest_first = sorted(shown, key=lambda each: each.used_at, reverse=True)
     return [_response(each, used.get(each.id, []), user.owner) for each in newest_first]

@@ -62,7 +62,7 @@ def router(context: Context) -> ControlRouter:
 
 
 def _summary(context: Context, key: KeyRecord) -> KeySummary:
-    today = context.keyring.tokens.key(key.id).today_at(clock.now())
+    today = context.keyring.use.tokens.key(key.id).today_at(clock.now())
     return shown(KeySummary, key, tokens_today=today)
 
 

@@ -40,7 +40,7 @@ async def _of(context: Context, owner: str) -> OwnerQuotas:
         await context.store.read(lambda conn: quota_store.reserved(conn, owner), owner)
     )
     used["queued_tasks"] = context.lanes.queued_of(owner)
-    used |= context.keyring.tokens.used_by(owner, clock.now())
+    used |= context.keyring.use.tokens.used_by(owner, clock.now())
     used["stored_bytes"] = await context.uploads.stored_by(owner)
     allowed = context.quotas.of(owner)
     return OwnerQuotas(

@@ -149,7 +149,7 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
         )
         if found is None:
             raise no_task(task_id)
-        endpoint = None if found.state.done else context.controller.explain(found.endpoint_id)
+        endpoint = None if found.state.done else context.controller.view.explain(found.endpoint_id)
         lane = context.lanes.get(found.endpoint_id)
         if endpoint is not None and lane is not None and lane.endpoint.owner != user.owner:
             endpoint = for_callers(endpoint)
