@@ -94,7 +94,7 @@ def test_many_endpoints_of_one_owner_leave_turns_to_others():
         swaps = shares.swaps(1, now)
         first = next(name for name in idle if swaps.free_for(name, 1))
         served.append(first)
-        shares.report(first, replace(idle[first], workers=1, spare=1), now, lambda: None, waits=False)
+        shares.report(first, replace(idle[first], workers=1, can_give=1), now, lambda: None, waits=False)
         shares.report(first, replace(idle[first], leaving=1), now + 1, lambda: None, waits=False)
         shares.report(first, idle.pop(first), now + 2, lambda: None, waits=False)
         for name, share in idle.items():
