@@ -30,7 +30,7 @@ def context_of(lanes):
     def watched():
         return [Watched(each.endpoint.id, each.numbers, (0, 0, 1)) for each in lanes]
 
-    controller = SimpleNamespace(workers=lambda endpoint_id: (1, 0))
+    controller = SimpleNamespace(view=SimpleNamespace(workers=lambda endpoint_id: (1, 0)))
     return SimpleNamespace(lanes=lanes, history=History(None, watched), controller=controller)
 
 
