@@ -113,7 +113,12 @@ class Door:
             oldest.cancel()
         stranger = self._opening.spawn(self._open(sock))
         self._strangers[stranger] = None
-        stranger.add_done_callback(lambda _: self._strangers.pop(stranger, None))
+        stranger.add_done_callback(lambda _: self._opened(stranger, sock))
+
+    def _opened(self, stranger: asyncio.Task[None], sock: socket.socket) -> None:
+        self._strangers.pop(stranger, None)
+        if stranger.cancelled():  # before its first step: what it was to open is still this one's
+            sock.close()
 
     async def _open(self, sock: socket.socket) -> None:
         """Return once the connection is known as a server's, or closed."""

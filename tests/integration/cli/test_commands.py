@@ -211,8 +211,8 @@ def test_bad_args_are_usage_errors(cli, arguments, said):
 
 
 def test_a_function_may_take_nothing(cli, client):
-    client.deploy(lambda: "nothing was needed", name="nothing", **SMALL)
-    assert cli("predict", "nothing")[:2] == (0, "nothing was needed\n")
+    client.deploy(lambda: "nothing was needed", name="takes-nothing", **SMALL)
+    assert cli("predict", "takes-nothing")[:2] == (0, "nothing was needed\n")
     code, out, err = cli("predict", "greet")
     assert (code, out) == (1, "")
     assert "name" in err

@@ -91,6 +91,14 @@ def test_those_who_say_nothing_keep_no_server_out(calls):
     calls(check)
 
 
+def test_more_than_may_wait_at_once_leave_nothing_open(calls):
+    def check(host, connect, dial):
+        silent = [connect() for _ in range(20 * MOST)]  # most are ended before anything was done with them
+        assert all(ended(sock) for sock in silent[:-MOST])
+
+    calls(check)
+
+
 @pytest.mark.parametrize(
     "sent",
     [
