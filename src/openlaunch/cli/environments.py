@@ -8,7 +8,7 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, when
 from openlaunch.cli.owners import with_owners
-from openlaunch.cli.storage import size_text
+from openlaunch.wire.quantities import size_text
 
 if TYPE_CHECKING:
     from openlaunch.wire.environments import EnvironmentResponse

@@ -7,7 +7,7 @@ import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.output import Json, emit, emit_rows, note, when
-from openlaunch.cli.storage import size_text
+from openlaunch.wire.quantities import size_text
 
 if TYPE_CHECKING:
     from openlaunch.wire.nodes import NodeResponse

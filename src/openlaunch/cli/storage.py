@@ -4,10 +4,8 @@ import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.output import Json, emit, note, table
+from openlaunch.wire.quantities import size_text
 from openlaunch.wire.storage import StorageKind
-
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-STEP = 1024
 
 
 def storage(context: typer.Context, as_json: Json = False) -> None:
@@ -23,12 +21,3 @@ def storage(context: typer.Context, as_json: Json = False) -> None:
 
 def _goes(kind: StorageKind) -> str:
     return f"{size_text(kind.free_bytes)} hold nothing; {kind.goes}" if kind.free_bytes else kind.goes
-
-
-def size_text(count: float) -> str:
-    """Return a number of bytes for people."""
-    unit = 0
-    while count >= STEP and unit < len(UNITS) - 1:
-        count /= STEP
-        unit += 1
-    return f"{count:.1f} {UNITS[unit]}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openlaunch.engines import process_tree
+from openlaunch.wire.quantities import size_text
 
 GIB = 1024**3
 
@@ -48,22 +49,18 @@ class BuildWatch:
             if (reason := await asyncio.to_thread(self._look, pid)) is not None:
                 return reason
             if looks % LOOKS_PER_COUNT == 0 and await bytes_of(*self._folders) > self._bounds.disk:
-                return f"it wrote more than {_size(self._bounds.disk)} to the disk"
+                return f"it wrote more than {size_text(self._bounds.disk)} to the disk"
 
     def _look(self, pid: int) -> str | None:
         bounds = self._bounds
         if memory_of_tree(pid) > bounds.memory:
-            return f"it used more than {_size(bounds.memory)} of memory"
+            return f"it used more than {size_text(bounds.memory)} of memory"
         for disk in map(os.statvfs, self._folders):
             if disk.f_bavail * disk.f_frsize < bounds.free:
-                return f"it left less than {_size(bounds.free)} of the disk free"
+                return f"it left less than {size_text(bounds.free)} of the disk free"
             if disk.f_favail < disk.f_files * bounds.free_files:  # both are 0 where files are not counted
                 return f"it left less than {bounds.free_files:.0%} of the disk's files free"
         return None
-
-
-def _size(count: int) -> str:
-    return f"{count / GIB:.3g} GiB"
 
 
 def memory_of_tree(pid: int) -> int:

@@ -15,6 +15,7 @@ from openlaunch.engines.environ import scrub
 from openlaunch.engines.sandbox import Sandboxes, give, make_folder
 from openlaunch.trash import discard
 from openlaunch.turns import Turns
+from openlaunch.wire.quantities import size_text
 from openlaunch_worker.module_command import RUNTIME, module_command
 from openlaunch_worker.prefetch import marker_of
 from openlaunch_worker.prefetch_urls import source_of
@@ -125,15 +126,8 @@ def _step(line: str) -> str | None:
         url, done, total = str(news["url"]), int(news["done"]), int(news["total"])
     except (ValueError, KeyError, TypeError):
         return None
-    of = f" of {_size(total)}" if total > done else ""
-    return f"downloading {url}, {_size(done)}{of}"
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count // 1024} KiB"
+    of = f" of {size_text(total)}" if total > done else ""
+    return f"downloading {url}, {size_text(done)}{of}"
 
 
 CACHE_FOLDERS = {"HF_HOME": "huggingface", "TORCH_HOME": "torch", "XDG_CACHE_HOME": "xdg"}

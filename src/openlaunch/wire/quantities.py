@@ -20,6 +20,18 @@ LEAST_SIZE = 2**20
 """Bytes of the smallest memory or disk that anybody means: below it, a unit was forgotten."""
 
 
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes as people read it, such as "1.5 GiB"."""
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count /= 1024
+        unit += 1
+    return f"{count:.1f}".removesuffix(".0") + f" {_UNITS[unit]}"
+
+
 def parse_cores(value: str | float) -> float:
     """Return the number of cores that a quantity stands for.
 

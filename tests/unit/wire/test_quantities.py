@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from openlaunch.wire.quantities import MAX_QUANTITY, Bytes, Size, parse_cores, parse_size
+from openlaunch.wire.quantities import MAX_QUANTITY, Bytes, Size, parse_cores, parse_size, size_text
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,11 @@ def test_a_checked_size_keeps_its_spelling():
 def test_every_number_of_zero_or_more_is_a_quantity(number):
     assert parse_cores(number) == number
     assert parse_size(number) == int(number)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (2**20, "1 MiB"), (1.5 * 2**30, "1.5 GiB"), (2**60, "1048576 TiB")],
+)
+def test_sizes_are_shown_in_their_unit(count, text):
+    assert size_text(count) == text

@@ -12,6 +12,7 @@ from openlaunch.errors import Unavailable
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.settings import JobSettings, ResultSettings
 from openlaunch.store.base import Store
+from openlaunch.wire.quantities import size_text
 from openlaunch.wire.storage import StorageKind, StorageResponse
 
 HOUR = 3600.0
@@ -89,7 +90,7 @@ def _kinds(data: DataDir, result_seconds: float, batch_seconds: float, cache_byt
         Kind(
             "caches",
             (data.caches,),
-            f"past {cache_bytes / 2**30:g} GiB of an owner: what was used least recently",
+            f"past {size_text(cache_bytes)} of an owner: what was used least recently",
         ),
         Kind("logs", (data.logs,), "with their endpoint; a worker's past 10 MiB"),
         Kind("workers", (data.workers, data.jobs), "with their worker or job"),
