@@ -21,6 +21,7 @@ SEEN_SECONDS = 10.0
 def two():
     """Two agents, and a client of a server that uses them."""
     with agents(2) as started, running(task_max_attempts=1, **settings_of(started)) as client:
+        eventually(lambda: checks(client)["nodes"]["status"] == "ok")  # else both workers may be on one
         yield started, client
 
 
