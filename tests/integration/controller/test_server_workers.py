@@ -234,8 +234,7 @@ def test_a_worker_is_replaced_after_its_number_of_requests_and_none_is_refused(c
     first = answered[0]
     assert answered.count(first) >= 5
     assert endpoint.refresh().model_endpoint.deployment_state.max_requests_per_worker == 5
-    events = client.list_endpoint_events("wo-worn").events
-    assert any("it has had 5 requests" in event.message for event in events)
+    eventually(lambda: "it has had 5 requests" in str(client.list_endpoint_events("wo-worn").events))
 
 
 def test_a_worker_is_replaced_at_its_age_and_no_request_is_refused(client):
@@ -249,8 +248,7 @@ def test_a_worker_is_replaced_at_its_age_and_no_request_is_refused(client):
         return len(seen) >= 2
 
     eventually(has_been_replaced)
-    events = client.list_endpoint_events("wo-old").events
-    assert any("it is 1 s old" in event.message for event in events)
+    eventually(lambda: "it is 1 s old" in str(client.list_endpoint_events("wo-old").events))
     client.edit_model_endpoint(model_endpoint="wo-old", max_worker_age=0)
 
 

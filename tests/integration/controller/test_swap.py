@@ -77,8 +77,8 @@ def test_models_take_turns_on_one_gpu(deployed):
     for endpoint in (first, second, first, second):
         assert endpoint.predict(args()).value == "0"
     assert first.deployment_state().available_workers == 0
-    events = [event.message for event in client.list_endpoint_events("first").events]
-    assert "from 1 to 0 workers, because another endpoint waits for GPUs" in " ".join(events)
+    said = "from 1 to 0 workers, because another endpoint waits for GPUs"
+    eventually(lambda: said in str(client.list_endpoint_events("first").events))
     assert numbers(client, "gpu_swaps_total") == {"first": 2, "second": 1}
     assert numbers(client, "gpu_wait_seconds_count") == {"first": 2, "second": 2}
 
