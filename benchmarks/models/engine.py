@@ -1,6 +1,7 @@
 """An engine that speaks OpenAI, without a model: the first token comes at once, then one to every stream each step.
 
-A request says by `seed` how many milliseconds a step takes. It listens on $PORT.
+A request says by `seed` how many milliseconds a step takes. It listens on $PORT. It has one route: vllm-router also asks
+for others, and reads whatever they answer before it goes on.
 """
 
 import asyncio
@@ -54,7 +55,9 @@ class Engine(asyncio.Protocol):
         ]
         if found and len(body) >= sum(sizes):
             self.received = b""
-            if sizes and sum(sizes):
+            if not head.startswith((b"GET ", b"POST /v1/chat/completions ")):
+                self.transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            elif sizes and sum(sizes):
                 asked = json.loads(body)
                 STREAMS[self] = [asked["max_tokens"] - 1, asked["seed"]]
                 self.transport.write(HEAD + TOKEN)
