@@ -1,7 +1,7 @@
 """An engine that speaks OpenAI, without a model: the first token comes at once, then one to every stream each step.
 
-A request says by `seed` how many milliseconds a step takes. It listens on $PORT. It has one route: vllm-router also asks
-for others, and reads whatever they answer before it goes on.
+A request says by `seed` how many milliseconds a step takes. It listens on $PORT. It has one route: vllm-router asks
+for others, too, and reads whatever they answer before it goes on.
 """
 
 import asyncio
