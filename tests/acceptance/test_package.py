@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from own_environment import install
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,14 +57,10 @@ def test_the_constraints_hold_every_dependency_and_name_no_host():
 
 @pytest.mark.slow
 def test_the_light_client_installs_alone_and_says_what_a_server_needs(wheel, tmp_path):
-    uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, wheel], check=True, timeout=100)
+    commands = install(tmp_path / "venv", wheel)
     look = "import openlaunch, sys; openlaunch.LaunchClient; print('fastapi' in sys.modules)"
-    assert subprocess.check_output([python, "-c", look], text=True) == "False\n"
-    command = tmp_path / "venv" / "bin" / "openlaunch"
-    serve = subprocess.run([command, "serve"], capture_output=True, text=True, timeout=60)
+    assert subprocess.check_output([commands / "python", "-c", look], text=True) == "False\n"
+    serve = subprocess.run([commands / "openlaunch", "serve"], capture_output=True, text=True, timeout=60)
     assert serve.returncode == 2
     assert "pip install 'openlaunch[server]'" in serve.stderr
 

@@ -1,29 +1,19 @@
 """The unmodified `scale-llm-engine` package, in an environment made when first needed."""
 
-import fcntl
 import json
 import os
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-FOLDER = Path(sys.prefix) / "llm-engine"
+from own_environment import python_of
+
 CALLER = Path(__file__).parents[1] / "data" / "llm_engine_caller.py"
 
 
 def python():
     """Return the interpreter of the environment."""
-    found, made = FOLDER / "bin" / "python", FOLDER / ".installed"
-    with (Path(sys.prefix) / "llm-engine.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            uv = [sys.executable, "-m", "uv"]
-            subprocess.run([*uv, "venv", "--quiet", "--clear", FOLDER], check=True)
-            install = ("pip", "install", "--quiet", "--compile-bytecode", "--python", found)
-            subprocess.run([*uv, *install, "scale-llm-engine"], check=True)
-            made.touch()
-    return str(found)
+    return python_of("llm-engine", ("scale-llm-engine",))
 
 
 def environ_for(url, key):

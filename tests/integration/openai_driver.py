@@ -1,33 +1,22 @@
 """The unmodified `openai` package, and what makes a tiny model, in an environment made when first needed."""
 
-import fcntl
 import json
 import os
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from own_environment import python_of
 from server_driver import SMALL
 
 DATA = Path(__file__).parents[1] / "data"
-FOLDER = Path(sys.prefix) / "openai"
 ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
 PACKAGES = ("openai>=3,<4", "gguf", "numpy", "xllamacpp")
 
 
 def python():
     """Return the interpreter of the environment."""
-    found, made = FOLDER / "bin" / "python", FOLDER / ".installed"
-    with (Path(sys.prefix) / "openai.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            uv = [sys.executable, "-m", "uv"]
-            subprocess.run([*uv, "venv", "--quiet", "--clear", FOLDER], check=True)
-            install = ("pip", "install", "--quiet", "--compile-bytecode", "--python", found)
-            subprocess.run([*uv, *install, *PACKAGES], check=True)
-            made.touch()
-    return str(found)
+    return python_of("openai", PACKAGES)
 
 
 @contextmanager

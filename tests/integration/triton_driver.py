@@ -1,19 +1,17 @@
 """The unmodified `tritonclient` package, in an environment made when first needed."""
 
-import fcntl
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from own_environment import python_of
 
 from openlaunch import DType, Shape
 
 CALLER = Path(__file__).parents[1] / "data" / "triton_caller.py"
-FOLDER = Path(sys.prefix) / "tritonclient"
 NUMPY = ["numpy", "ml_dtypes"]
 """What the functions below require."""
 
@@ -22,16 +20,7 @@ PACKAGES = ("tritonclient[grpc,http]>=2.60", "ml_dtypes", "numpy")
 
 def python():
     """Return the interpreter of the environment."""
-    found, made = FOLDER / "bin" / "python", FOLDER / ".installed"
-    with (Path(sys.prefix) / "tritonclient.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            uv = [sys.executable, "-m", "uv"]
-            subprocess.run([*uv, "venv", "--quiet", "--clear", FOLDER], check=True)
-            install = ("pip", "install", "--quiet", "--compile-bytecode", "--python", found)
-            subprocess.run([*uv, *install, *PACKAGES], check=True)
-            made.touch()
-    return str(found)
+    return python_of("tritonclient", PACKAGES)
 
 
 def called(kind, address, key):

@@ -7,15 +7,14 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from own_environment import UV, install
 
 ROOT = Path(__file__).parents[2]
-UV = [sys.executable, "-m", "uv"]
 
 TUTORIALS = {"first-endpoint": "HELLO! HELLO!", "first-queue": "5\n", "first-stream": "{'number': 2}"}
 """The tutorials that are run from the package, and what each of them prints."""
@@ -38,14 +37,6 @@ def dist(tmp_path_factory):
     return folder
 
 
-def install(artifact, extra, folder):
-    """Install an artifact into an empty environment, and return the folder of its commands."""
-    subprocess.run([*UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-    requirement = f"openlaunch{extra} @ {artifact.as_uri()}"
-    subprocess.run([*UV, "pip", "install", "--quiet", "--python", folder, requirement], check=True)
-    return folder / "bin"
-
-
 def run(command, data_dir):
     """Run a command outside the source tree, without the variables and paths of this process."""
     environ = {"PATH": f"{command[0].parent}:/usr/bin:/bin", "OPENLAUNCH_DATA_DIR": str(data_dir)}
@@ -61,7 +52,10 @@ def run(command, data_dir):
 @pytest.mark.parametrize("pattern", ["*.whl", "*.tar.gz"])
 def test_the_tutorials_work_from_an_installed_package(dist, pattern, tmp_path):
     (artifact,) = dist.glob(pattern)
-    server, light = (install(artifact, extra, tmp_path / f"venv{extra}") for extra in ("[server]", ""))
+    server, light = (
+        install(tmp_path / f"venv{extra}", f"openlaunch{extra} @ {artifact.as_uri()}")
+        for extra in ("[server]", "")
+    )
     data_dir = tmp_path / "data"
     for name in TUTORIALS:
         text = (ROOT / f"docs/tutorials/{name}.md").read_text()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from own_environment import UV, install
 from server_driver import SMALL, args, http
 
 from openlaunch import LaunchClient
@@ -70,11 +71,7 @@ def test_a_bundle_of_another_python_runs_under_that_python(client, tmp_path):
     version = next((v for v in OTHERS if _find_python(v)), None)
     if version is None:
         pytest.skip(f"none of Python {', '.join(OTHERS)} is on this machine")
-    uv = [sys.executable, "-m", "uv"]
-    venv = tmp_path / "venv"
-    subprocess.run([*uv, "venv", "--quiet", "--python", _find_python(version), venv], check=True)
-    python = venv / "bin" / "python"
-    subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, ROOT], check=True, timeout=100)
+    python = install(tmp_path / "venv", ROOT, python=_find_python(version)) / "python"
     script = tmp_path / "pack.py"
     script.write_text(
         "import sys, openlaunch\n"
@@ -95,7 +92,7 @@ def test_a_bundle_of_another_python_runs_under_that_python(client, tmp_path):
 def _find_python(version: str) -> str | None:
     """The interpreter of this version, where uv or pyenv has one."""
     found = subprocess.run(
-        [sys.executable, "-m", "uv", "python", "find", "--no-python-downloads", "--no-project", version],
+        [*UV, "python", "find", "--no-python-downloads", "--no-project", version],
         capture_output=True,
         text=True,
     )
