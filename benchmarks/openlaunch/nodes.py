@@ -1,20 +1,19 @@
 """Workers on nodes: the rate of more nodes, and what a request costs the server and the agents.
 
-`nodes.py SECONDS` prints one line of JSON. All processes are on this machine, connected over the loopback. wrk sends
-the load. CPU is in microseconds a request, latency in milliseconds.
+`nodes.py SECONDS`, with the repository's folder in PYTHONPATH, prints one line of JSON. All processes are on this
+machine, connected over the loopback. wrk sends the load. CPU is in microseconds a request, latency in milliseconds.
 """
 
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
+from benchmarks.harness.wrk import sent
 
 from openlaunch.client.local import LocalClient, LocalServer
 
@@ -23,7 +22,6 @@ NODES = (1, 2, 4)
 ENDPOINTS = (1, 100)
 SMALL = {"cpus": 0.01, "memory": "8Mi"}
 TOKEN = "b" * 64
-SCRIPT = Path(__file__).parents[1] / "harness" / "post.lua"
 
 
 async def work(seconds: float):
@@ -80,25 +78,11 @@ def load(
     agents: list[psutil.Process],
 ) -> dict[str, float]:
     """Send requests as fast as they are answered."""
-    env = {**os.environ, "BENCH_BODY": json.dumps(args)}
-    env["BENCH_HEADERS"] = f"Authorization: Bearer {client.server.api_key}"
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+    headers = {"Authorization": f"Bearer {client.server.api_key}"}
     server = [psutil.Process(client.server.pid)]
     before = seconds_of(server), seconds_of(agents)
-    printed = subprocess.run(
-        [*command, "-s", str(SCRIPT), f"{client.server.url}/e/{name}"],
-        env=env,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-    ).stdout
+    seen = sent(f"{client.server.url}/e/{name}", headers, json.dumps(args).encode(), connections, seconds)
     spent = seconds_of(server) - before[0], seconds_of(agents) - before[1]
-    found = re.search(r"^result (.*)$", printed, re.MULTILINE)
-    assert found is not None, printed
-    seen = json.loads(found[1])
-    if seen["errors"]:
-        raise RuntimeError(f"{seen['errors']} of {seen['requests']} requests failed")
     requests = max(1, seen["requests"])
     return {
         "rate": seen["requests"] / seen["seconds"],

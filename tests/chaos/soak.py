@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-import threading
 import time
 from collections import Counter
+from functools import partial
 from typing import NamedTuple
 
 from chaos_server import (
@@ -18,6 +18,7 @@ from chaos_server import (
     middle,
 )
 from server_driver import SMALL, args
+from threads import Threads
 
 from openlaunch import StreamingEndpoint, SyncEndpoint
 from openlaunch.errors import WorkerDied
@@ -100,42 +101,22 @@ def check(n, response):
         assert response.value == expected
 
 
-class Load:
+class Load(Threads):
     """Clients that ask one thing after the other, as long as the `with` statement lasts, and check each answer."""
 
     def __init__(self, endpoints):
-        self.right, self.died, self.errors = Counter(), [], []
-        self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(name, endpoint, client))
-            for name, endpoint in endpoints.items()
-            for client in range(CLIENTS)
-        ]
+        self.right, self.died = Counter(), []
+        asks = [partial(self._ask, *each, client) for each in endpoints.items() for client in range(CLIENTS)]
+        super().__init__(*asks)
 
-    def _run(self, name, endpoint, client):
-        n = 0
-        while not self._over.is_set():
-            n += 1
-            try:
-                check(n, ask(endpoint, n))
-                self.right[name, client] += 1
-            except WorkerDied as error:
-                self.died.append(error)
-            except Exception as error:
-                self.errors.append(f"{name}, {n}: {error!r}")
-                return
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        for thread in self._threads:
-            thread.join(DEADLINE)
-            if thread.is_alive():
-                self.errors.append("a request does not end")
+    def _ask(self, name, endpoint, client, number):
+        try:
+            check(number, ask(endpoint, number))
+            self.right[name, client] += 1
+        except WorkerDied as error:
+            self.died.append(error)
+        except Exception as error:
+            raise AssertionError(f"{name}, {number}: {error!r}") from error
 
 
 class Sample(NamedTuple):

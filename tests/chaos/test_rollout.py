@@ -2,13 +2,14 @@
 
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from server_driver import DEADLINE, SMALL, args, eventually, is_alive, running, send_signal
+from threads import Threads
 
 LONG_SECONDS = 300.0 if os.environ.get("OPENLAUNCH_CHAOS") == "long" else 0.0
 """The long form goes through all changes again and again for so long, the short one once."""
@@ -37,7 +38,7 @@ def model(version, kind):
     return items if kind == "streaming" else predict
 
 
-class Load:
+class Load(Threads):
     """Steady requests to endpoints from several threads each, as long as the `with` statement lasts.
 
     Every answer is held against its request: what does not fit is an error, as much as what raises.
@@ -45,43 +46,25 @@ class Load:
 
     def __init__(self, endpoints, threads=2):
         self.answered = Counter()
-        self.newest, self.workers, self.errors = {}, {}, []
-        self._over = threading.Event()
-        self._asks = {"sync": _ask_sync, "async": _ask_async, "streaming": _ask_streaming}
-        self._threads = [
-            threading.Thread(target=self._run, args=(kind, endpoint, thread))
-            for kind, endpoint in endpoints.items()
-            for thread in range(threads)
-        ]
+        self.newest, self.workers = {}, {}
+        asks = {"sync": _ask_sync, "async": _ask_async, "streaming": _ask_streaming}
+        self._clients = [(kind, n) for kind in endpoints for n in range(threads)]
+        super().__init__(
+            *(partial(self._ask, asks[each[0]], endpoints[each[0]], *each) for each in self._clients)
+        )
 
-    def _run(self, kind, endpoint, thread):
-        number = 0
-        while not self._over.is_set():
-            number += 1
-            try:
-                for version, echo, worker in self._asks[kind](endpoint, number):
-                    assert echo == number, f"{echo} is not the answer to {number}"
-                    self.answered[kind, version] += 1
-                    self.newest[kind, thread], self.workers[kind] = version, worker
-            except Exception as error:
-                self.errors.append((kind, error))
+    def _ask(self, ask, endpoint, kind, thread, number):
+        for version, echo, worker in ask(endpoint, number):
+            assert echo == number, f"{kind}: {echo} is not the answer to {number}"
+            self.answered[kind, version] += 1
+            self.newest[kind, thread], self.workers[kind] = version, worker
 
     def all_are(self, version):
         """Whether the last answer of every thread was this version's."""
-        return len(self.newest) == len(self._threads) and set(self.newest.values()) == {version}
+        return len(self.newest) == len(self._clients) and set(self.newest.values()) == {version}
 
     def requests(self):
         return {kind: sum(n for (of, _), n in self.answered.items() if of == kind) for kind in NAMES}
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        for thread in self._threads:
-            thread.join(DEADLINE)
 
 
 def _ask_sync(endpoint, number):

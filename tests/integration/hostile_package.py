@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from http_service import http_service
 
-_PROJECT = """\
+PROJECT = """\
 [build-system]
 requires = []
 build-backend = "backend"
@@ -57,7 +57,7 @@ def _source(script: str) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, text in (
-            ("pyproject.toml", _PROJECT),
+            ("pyproject.toml", PROJECT),
             ("PKG-INFO", "Metadata-Version: 2.1\nName: hostile\nVersion: 1.0\n"),
             ("backend.py", script + _BACKEND),
         ):

@@ -1,6 +1,9 @@
 """What the tests of nodes share: models that say where they run, and what the server says of its nodes."""
 
-from server_driver import http
+from contextlib import contextmanager
+
+from server_driver import args, http
+from threads import Threads
 
 
 def where(seconds: float = 0.0) -> str:
@@ -17,6 +20,18 @@ def count(n: int):
     for number in range(n):
         yield number
         time.sleep(0.05)
+
+
+@contextmanager
+def nothing_fails(endpoint):
+    """Requests are sent all the time, and each is answered."""
+
+    def ask(_):
+        assert endpoint.predict(args(seconds=0.02)).status == "SUCCESS"
+
+    with Threads(ask, ask, ask) as load:
+        yield
+    assert load.errors == []
 
 
 def node_of(agents, place):

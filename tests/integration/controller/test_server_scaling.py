@@ -6,6 +6,7 @@ import time
 
 import pytest
 from server_driver import DEADLINE, SMALL, args, eventually, is_alive, running
+from threads import Threads
 
 from openlaunch.errors import DeadlineExceeded, EndpointFailed, TooManyRequests
 
@@ -132,43 +133,17 @@ def test_a_deadline_that_passes_in_the_queue_ends_the_request(client):
     busy.join()
 
 
-class Traffic:
-    """Requests in a row from several threads, as long as the `with` statement lasts."""
-
-    def __init__(self, endpoint, threads=3):
-        self.values, self.errors = [], []
-        self._endpoint = endpoint
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
-
-    def _run(self):
-        while not self._over.is_set():
-            try:
-                self.values.append(self._endpoint.predict(args()).value)
-            except Exception as error:
-                self.errors.append(error)
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-
 def test_a_change_of_bundle_fails_no_request(client):
     endpoint = client.deploy(lambda: "old", name="sc-roll", min_workers=2, max_workers=2, **SMALL)
-    with Traffic(endpoint) as traffic:
-        eventually(lambda: len(traffic.values) > 50)
+    values = []
+    with Threads(*[lambda _: values.append(endpoint.predict(args()).value)] * 3) as traffic:
+        eventually(lambda: len(values) > 50)
         client.deploy(lambda: "new", name="sc-roll", min_workers=2, max_workers=2, **SMALL)
-        eventually(lambda: traffic.values[-1] == "new")
+        eventually(lambda: values[-1] == "new")
         client.restart_model_endpoint("sc-roll")
         endpoint.wait_until_ready(DEADLINE)
     assert traffic.errors == []
-    assert set(traffic.values) == {"old", "new"}
+    assert set(values) == {"old", "new"}
 
 
 def test_a_bundle_that_can_not_load_leaves_the_old_one_serving(client):

@@ -1,11 +1,8 @@
 """A node that is drained: its workers move to other nodes, and nobody notices."""
 
-import concurrent.futures
-import threading
-
 import pytest
 from agents import agents, settings_of
-from nodes_driver import node_of, where
+from nodes_driver import node_of, nothing_fails, where
 from server_driver import SMALL, args, eventually, running
 
 from openlaunch.errors import Conflict, NotFound, Unavailable
@@ -21,33 +18,15 @@ def states(client):
     return {each.address: (each.state.value, each.workers) for each in client.list_nodes()}
 
 
-def under_load(endpoint, over, failed):
-    """Send one request after the other until `over`, and keep how those that fail do."""
-    while not over.is_set():
-        try:
-            assert endpoint.predict(args(seconds=0.02)).status == "SUCCESS"
-        except Exception as error:
-            failed.append(repr(error))
-
-
 @pytest.mark.slow
 def test_a_node_is_drained_under_load_and_no_request_fails(two):
     started, client = two
     first, second = started
     endpoint = client.deploy(where, name="where", min_workers=2, max_workers=2, **SMALL)
     eventually(lambda: states(client) == {each.address: ("ready", 1) for each in started})
-    over, failed = threading.Event(), []
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for _ in range(4):
-            pool.submit(under_load, endpoint, over, failed)
-        try:
-            assert client.drain_node(first.address).state.value == "draining"
-            eventually(
-                lambda: states(client) == {first.address: ("drained", 0), second.address: ("ready", 2)}
-            )
-        finally:
-            over.set()
-    assert failed == []
+    with nothing_fails(endpoint):
+        assert client.drain_node(first.address).state.value == "draining"
+        eventually(lambda: states(client) == {first.address: ("drained", 0), second.address: ("ready", 2)})
     assert node_of(started, endpoint.predict(args()).value) is second
 
     with pytest.raises(Conflict, match="has 2 workers: drain it first"):

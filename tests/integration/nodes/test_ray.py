@@ -1,18 +1,15 @@
 """A server whose workers Ray places: a real cluster of a head and two nodes, on this machine."""
 
-import concurrent.futures
 import importlib.util
 import os
 import signal
 import sys
-import threading
-from contextlib import contextmanager
 
 import httpx2
 import pytest
 from agents import TOKEN
 from chaos_server import ChaosServer, command_line, descendants
-from nodes_driver import counting, lines, where
+from nodes_driver import counting, lines, nothing_fails, where
 from ray_cluster import NODES, ray_cluster
 from server_driver import args, eventually
 
@@ -83,29 +80,6 @@ def described(server, name):
 
 def names(cluster):
     return {each["name"] for each in cluster.groups()}
-
-
-def under_load(endpoint, over, failed):
-    """Send one request after the other until `over`, and keep how those that fail do."""
-    while not over.is_set():
-        try:
-            assert endpoint.predict(args(seconds=0.02)).status == "SUCCESS"
-        except Exception as error:
-            failed.append(repr(error))
-
-
-@contextmanager
-def nothing_fails(endpoint):
-    """Requests are sent all the time, and each is answered."""
-    over, failed = threading.Event(), []
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for _ in range(2):
-            pool.submit(under_load, endpoint, over, failed)
-        try:
-            yield
-        finally:
-            over.set()
-    assert failed == []
 
 
 def test_each_worker_is_where_ray_has_room_for_it(cluster, client):

@@ -15,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from hostile_package import PROJECT
 from http_service import http_service
 from server_driver import SMALL, args, eventually, running
 from server_users import MODES, USERS, running_as
@@ -240,16 +241,6 @@ def build_wheel(directory, settings=None, metadata=None):
         file.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         file.writestr(info + "RECORD", "")
     return name
-"""
-
-PROJECT = """\
-[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-[project]
-name = "hostile"
-version = "1.0"
 """
 
 

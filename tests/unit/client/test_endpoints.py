@@ -1,8 +1,10 @@
 import json
 
 import pytest
+from canned_server import endpoint_document
+from flows import VirtualTime
 
-from openlaunch.client.effects import Pause, Request, Response
+from openlaunch.client.effects import Response
 from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations.endpoints import (
     create_model_endpoint,
@@ -13,45 +15,18 @@ from openlaunch.errors import Conflict, EndpointFailed, NotFound, Unprocessable,
 
 
 def endpoint(status="READY", reason=None, kind="sync"):
-    return {
-        "id": "end_1",
-        "name": "double",
-        "endpoint_type": kind,
-        "destination": "d",
-        "bundle_name": "double",
-        "status": status,
-        "status_reason": reason,
-        "created_by": "me",
-        "created_at": "2026-01-01T00:00:00Z",
-        "last_updated_at": "2026-01-01T00:00:00Z",
-    }
+    return endpoint_document(kind) | {"status": status, "status_reason": reason}
 
 
-class World:
+class World(VirtualTime):
     """Answers requests by route and lets time pass virtually. A list of answers is used one by one, to its last."""
 
     def __init__(self, **routes):
+        super().__init__()
         self.routes = routes
-        self.now = 0.0
-        self.requests = []
 
     def clock(self):
         return self.now
-
-    def run(self, flow):
-        try:
-            effect = next(flow)
-            while True:
-                if isinstance(effect, Pause):
-                    self.now += effect.seconds
-                    effect = flow.send(None)
-                    continue
-                assert isinstance(effect, Request)
-                self.requests.append(effect)
-                answer = self.answer(effect)
-                effect = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
 
     def answer(self, request):
         kind = "bundle" if "bundles" in request.url else request.method

@@ -1,24 +1,23 @@
 import json
 
 import pytest
+from flows import VirtualTime
 
-from openlaunch.client.effects import Pause, Request, Response
+from openlaunch.client.effects import Response
 from openlaunch.client.operations.predictions import BulkWait, submit_many, wait_for
 from openlaunch.client.predictions import Answer, EndpointRequest
 from openlaunch.client.waiting import FutureFields, Gathering, distinct_ids
 from openlaunch.errors import TooManyRequests, WaitTimeout
 
 
-class Queue:
+class Queue(VirtualTime):
     """A server's task queue, as far as flows see it."""
 
     def __init__(self):
+        super().__init__()
         self.done = set()
-        self.requests = []
-        self.now = 0.0
 
     def answer(self, request):
-        self.requests.append(request)
         if request.url == "/v1/async-tasks/wait":
             ids = json.loads(request.body)["task_ids"]
             tasks = [self.task(i) for i in ids if i in self.done]
@@ -31,19 +30,6 @@ class Queue:
     def task(self, task_id):
         status = "SUCCESS" if task_id in self.done else "PENDING"
         return {"task_id": task_id, "status": status, "result": {"result": "1"}}
-
-    def run(self, flow):
-        try:
-            effect = next(flow)
-            while True:
-                if isinstance(effect, Pause):
-                    self.now += effect.seconds
-                    effect = flow.send(None)
-                    continue
-                assert isinstance(effect, Request)
-                effect = flow.send(self.answer(effect))
-        except StopIteration as stop:
-            return stop.value
 
 
 def ok(document):
@@ -126,14 +112,14 @@ def test_a_wait_is_held_by_the_server_for_as_long_as_there_is_time(queue):
 
 
 class Slow(Queue):
-    """Its task is done when so many requests have been made."""
+    """Its task is done once this number of requests were answered that it is not."""
 
     def __init__(self, after):
         super().__init__()
         self.after = after
 
     def answer(self, request):
-        if len(self.requests) == self.after:
+        if len(self.requests) > self.after:
             self.done = {"t"}
         return super().answer(request)
 

@@ -94,26 +94,16 @@ async def test_one_that_is_drained_before_it_is_ready_never_takes_any():
     assert not fleet.takes_requests()
 
 
+@pytest.mark.parametrize(("said", "told"), [(Kind.LEAVING, "leaving"), (Kind.UNHEALTHY, "unhealthy")])
 @in_loop
-async def test_one_that_leaves_is_drained_at_once_and_runs_what_it_has():
+async def test_one_that_leaves_or_is_not_healthy_is_drained_at_once_and_runs_what_it_has(said, told):
     fleet = Fleet()
     fleet.says(Kind.READY, b"{}")
     assert fleet.takes_requests()
-    fleet.says(Kind.LEAVING)
+    fleet.says(said)
     assert fleet.kinds() == [Kind.REQUEST, Kind.DRAIN]
     assert not fleet.takes_requests()
-    assert fleet.heard.told == ["ready", "leaving"]
-
-
-@in_loop
-async def test_one_that_is_not_healthy_is_drained_at_once_and_runs_what_it_has():
-    fleet = Fleet()
-    fleet.says(Kind.READY, b"{}")
-    assert fleet.takes_requests()
-    fleet.says(Kind.UNHEALTHY)
-    assert fleet.kinds() == [Kind.REQUEST, Kind.DRAIN]
-    assert not fleet.takes_requests()
-    assert fleet.heard.told == ["ready", "unhealthy"]
+    assert fleet.heard.told == ["ready", told]
 
 
 @in_loop
