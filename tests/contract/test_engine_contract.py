@@ -256,15 +256,15 @@ def test_the_end_of_a_worker_comes_with_its_last_lines(kind: str, workplace: Wor
 def test_logs_are_read_followed_and_removed(kind: str, workplace: Workplace) -> None:
     async def main() -> None:
         async with open_engine(kind, workplace) as engine:
-            follower = engine.follow_logs("e1")
+            follower = engine.logs.follow("e1")
             assert await follower.begin(LogPart(1000)) == []
             await engine.start(workplace.spec("print('hello', flush=True)"))
             await workplace.exit()
             (line,) = await follower.poll()
             assert line[:2] == ("w1", "hello")
-            assert await engine.worker_logs("e1", LogPart(1000)) == [line]
-            await engine.remove_logs("e1")
-            assert await engine.worker_logs("e1", LogPart(1000)) == []
+            assert await engine.logs.read("e1", LogPart(1000)) == [line]
+            await engine.logs.remove("e1")
+            assert await engine.logs.read("e1", LogPart(1000)) == []
 
     asyncio.run(main())
 

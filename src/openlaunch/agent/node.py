@@ -81,19 +81,20 @@ class NodeAgent:
                 Method(calls.DRAIN, self._ordered(self._drain)),
                 Method(calls.ADOPT, self._ordered(lambda link, asked: self._held.adopt(asked, link))),
                 Method(calls.PREPARE, self._ordered(self._prepare)),
-                Method(calls.ENVIRONMENTS, lambda link, _: engine.environments()),
-                Method(calls.PRUNE, self._ordered(lambda link, asked: engine.prune(asked.used, asked.owner))),
+                Method(calls.ENVIRONMENTS, lambda link, _: engine.builds.environments()),
+                Method(
+                    calls.PRUNE,
+                    self._ordered(lambda link, asked: engine.builds.prune(asked.used, asked.owner)),
+                ),
                 Method(calls.START, self._ordered(self._start)),
                 Method(calls.STOP, self._ordered(self._stop)),
                 Method(calls.NOTE, self._note),
-                Method(
-                    calls.READ_LOGS, lambda link, asked: engine.worker_logs(asked.endpoint_id, asked.part)
-                ),
+                Method(calls.READ_LOGS, lambda link, asked: engine.logs.read(asked.endpoint_id, asked.part)),
                 Method(calls.FOLLOW, self._follow),
                 Method(calls.POLL, self._poll),
                 Method(
                     calls.REMOVE_LOGS,
-                    self._ordered(lambda link, endpoint_id: engine.remove_logs(endpoint_id)),
+                    self._ordered(lambda link, endpoint_id: engine.logs.remove(endpoint_id)),
                 ),
             )
         }
@@ -200,7 +201,7 @@ class NodeAgent:
     async def _prepare(self, link: ServerLink, build: BuildOrder) -> str:
         """Build for a server; for one that is lost, the next one finds the build done, or under way."""
         self._builds[build.id] = link
-        building = asyncio.create_task(self._engine.prepare(build))
+        building = asyncio.create_task(self._engine.builds.prepare(build))
         try:
             return await asyncio.shield(building)
         except asyncio.CancelledError:
@@ -244,12 +245,12 @@ class NodeAgent:
         return worker
 
     async def _note(self, link: ServerLink, note: calls.Note) -> None:
-        self._engine.note(note.endpoint_id, note.worker_id, note.text)
+        self._engine.logs.note(note.endpoint_id, note.worker_id, note.text)
 
     async def _follow(self, link: ServerLink, asked: calls.Follow) -> list[LogLine]:
         if len(self._followers) >= MAX_FOLLOWERS:
             self._followers.pop(next(iter(self._followers)))
-        follower = self._followers[link, asked.name] = self._engine.follow_logs(asked.endpoint_id)
+        follower = self._followers[link, asked.name] = self._engine.logs.follow(asked.endpoint_id)
         return await follower.begin(asked.part)
 
     async def _poll(self, link: ServerLink, name: str) -> list[LogLine]:

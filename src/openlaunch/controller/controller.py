@@ -65,14 +65,15 @@ class Controller:
         self._epoch = 0
         """Under which this server leads, where several share a database."""
         self._supervisors: dict[str, Supervisor] = {}
-        self.view = View(self._supervisors, traffic, engine, logs)
-        self.environments = EnvironmentUse(self._supervisors, engine)
+        self.view = View(self._supervisors, traffic, engine.nodes, logs)
+        self.environments = EnvironmentUse(self._supervisors, engine.builds)
+        self.logs = engine.logs
         self.leads = False
         """Whether this server starts and ends the workers; where several share a database, only one does."""
         self._records: dict[str, EndpointRecord] = {}
         """The endpoints as this server last saw them."""
         self._background = BackgroundTasks("a background task of the controller failed")
-        self.reports = Reports(self._supervisors.get, engine.note)
+        self.reports = Reports(self._supervisors.get, engine.logs.note)
         engine.listen(self.reports)
 
     async def start(self, epoch: int = 0) -> None:
@@ -178,18 +179,18 @@ class Controller:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
 
     def nodes(self) -> list[NodeInfo]:
-        return self._engine.nodes()
+        return self._engine.nodes.all()
 
     async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
         """Have the workers of a node replaced by others elsewhere, or use it again; raise as the engine does."""
-        node = await self._engine.drain_node(address, draining=draining)
+        node = await self._engine.nodes.drain(address, draining=draining)
         for supervisor in self._supervisors.values():
             supervisor.endpoint.changed.set()
         return node
 
     def remove_node(self, address: str) -> NodeInfo:
         """Forget a node; raise as the engine does."""
-        return self._engine.remove_node(address)
+        return self._engine.nodes.remove(address)
 
     def _prune_soon(self) -> None:
         self._background.spawn(self.environments.prune_unused())

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import Engine, EnvironmentInfo
+from openlaunch.engines.base import Builds, EnvironmentInfo
 
 log = logging.getLogger(__name__)
 
@@ -12,13 +12,13 @@ log = logging.getLogger(__name__)
 class EnvironmentUse:
     """Looks after the engine's environments, by what the endpoints' supervisors use."""
 
-    def __init__(self, supervisors: Mapping[str, Supervisor], engine: Engine) -> None:
+    def __init__(self, supervisors: Mapping[str, Supervisor], builds: Builds) -> None:
         self._supervisors = supervisors
-        self._engine = engine
+        self._builds = builds
 
     async def all(self) -> list[EnvironmentInfo]:
         """Return the environments that there are."""
-        return await self._engine.environments()
+        return await self._builds.environments()
 
     def in_use(self) -> dict[str, list[tuple[str, str]]]:
         """Return the owners and names of the endpoints that use each environment, by its id."""
@@ -32,9 +32,9 @@ class EnvironmentUse:
 
     async def prune(self, owner: str) -> list[str]:
         """Remove the owner's environments that no endpoint uses, and return their ids."""
-        return await self._engine.prune(self.in_use(), owner)
+        return await self._builds.prune(self.in_use(), owner)
 
     async def prune_unused(self) -> None:
         """Remove the environments of all owners that no endpoint has used for long."""
-        for name in await self._engine.prune(self.in_use()):
+        for name in await self._builds.prune(self.in_use()):
             log.info("the environment %s was not used for long, and is removed", name)

@@ -98,7 +98,7 @@ class Generations:
             spec = endpoint.record.spec_of(number)
             if spec.prefetch:
                 endpoint.tell(EventKind.PREFETCHING, ", ".join(map(shown, spec.prefetch)))
-            state.environment = await parts.engine.prepare(
+            state.environment = await parts.engine.builds.prepare(
                 BuildOrder(
                     f"{endpoint.id}.{number}",
                     bundle.flavor,

@@ -150,7 +150,7 @@ class Supervisor:
         no_room = self._control.no_room
         situation = Situation(
             endpoint=record,
-            workers=self.roster.seen(parts.engine.leaving()),
+            workers=self.roster.seen(parts.engine.nodes.leaving()),
             generations=self.generations.seen(parts.traffic.trials(record.id)),
             desired=min(max(self._window.highest, spec.min_workers), spec.max_workers),
             limit=scaling.capacity_limit(spec, capacity, parts.holdings.beside(record.id)),
@@ -233,5 +233,5 @@ class Supervisor:
 
         await parts.store.write(remove)
         await parts.events.forget(endpoint_id)
-        await parts.engine.remove_logs(endpoint_id)
+        await parts.engine.logs.remove(endpoint_id)
         await asyncio.to_thread(parts.logs.remove, endpoint_id)

@@ -1,4 +1,4 @@
-"""What is seen of an endpoint: its workers, its builds, its logs, and why it serves or not."""
+"""What is seen of an endpoint: its workers, its builds, and why it serves or not."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from openlaunch.controller.creation_log import CreationLogs
 from openlaunch.controller.fleet import Traffic
 from openlaunch.controller.roster import WorkerNow
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import Engine, LogFollower, LogLine, LogPart
+from openlaunch.engines.base import Nodes
 from openlaunch.wire.why import EndpointWhy
 
 
@@ -14,11 +14,11 @@ class View:
     """Reads the supervisors, which the controller adds and removes, and changes nothing."""
 
     def __init__(
-        self, supervisors: Mapping[str, Supervisor], traffic: Traffic, engine: Engine, logs: CreationLogs
+        self, supervisors: Mapping[str, Supervisor], traffic: Traffic, nodes: Nodes, logs: CreationLogs
     ) -> None:
         self._supervisors = supervisors
         self._traffic = traffic
-        self._engine = engine
+        self._nodes = nodes
         self._logs = logs
 
     def workers(self, endpoint_id: str) -> tuple[int, int]:
@@ -32,7 +32,7 @@ class View:
         """Return an endpoint's workers, each with the address of its node; none where another server leads."""
         supervisor = self._supervisors.get(endpoint_id)
         found = [] if supervisor is None else supervisor.roster.described()
-        return [(worker, self._engine.address_of(worker.id)) for worker in found]
+        return [(worker, self._nodes.address_of(worker.id)) for worker in found]
 
     def workers_of(self, endpoint_id: str, generation: int) -> int:
         """Count the workers of this generation that take requests."""
@@ -51,10 +51,3 @@ class View:
 
     def creation_log(self, endpoint_id: str) -> str:
         return self._logs.read(endpoint_id)
-
-    async def worker_logs(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
-        """Return this part of what its workers have printed."""
-        return await self._engine.worker_logs(endpoint_id, part)
-
-    def follow_logs(self, endpoint_id: str) -> LogFollower:
-        return self._engine.follow_logs(endpoint_id)

@@ -85,7 +85,7 @@ class WorkerIdentity:
 class WorkerSpec:
     """One worker to start.
 
-    `worker_id` begins with the endpoint's id and a dot. `environment` is what `Engine.prepare` returned. `token` is
+    `worker_id` begins with the endpoint's id and a dot. `environment` is what `Builds.prepare` returned. `token` is
     good for this worker's HELLO and its bundle alone. `address` is where it connects to: the path of a unix socket,
     or "HOST:PORT". `image` is set where the bundle is a container image. `memory_limit` bounds the bytes that the
     worker's own code uses; 0 sets no bound. `identity` is set where another server may take the worker over. It sees
@@ -367,10 +367,88 @@ class Jobs(Protocol):
         """Return the jobs of this server that have a container, running or not."""
 
 
+class Builds(Protocol):
+    """What has to be there before workers of a bundle can start: environments, images and what is prefetched."""
+
+    async def prepare(self, build: BuildOrder) -> str:
+        """Build a bundle's environment, fetch its images, and return the environment's id.
+
+        An environment that exists is used again. A build ends when the last call that waits for it is cancelled.
+        Raise `EngineError` if it can't be built.
+        """
+
+    async def environments(self) -> list[EnvironmentInfo]:
+        """Return the environments that are built."""
+
+    async def prune(self, used: Collection[str], owner: str | None = None) -> list[str]:
+        """Remove environments that were not used for long, never these or one in use, and return their ids.
+
+        With an `owner`, remove all of theirs instead, these and those in use excepted.
+        """
+
+
+class Logs(Protocol):
+    """What workers have written."""
+
+    def note(self, endpoint_id: str, worker_id: str, text: str) -> None:
+        """Add lines of the server's own to a worker's log; the worker may have ended."""
+
+    async def read(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
+        """Return this part of what an endpoint's workers wrote."""
+
+    def follow(self, endpoint_id: str) -> LogFollower:
+        """Return what reads the logs of an endpoint's workers as they grow."""
+
+    async def remove(self, endpoint_id: str) -> None:
+        """Delete the logs of an endpoint's workers."""
+
+
+class Nodes(Protocol):
+    """The machines that workers run on, where those are others than the server's."""
+
+    def all(self) -> list[NodeInfo]:
+        """Return how each node stands."""
+
+    def address_of(self, worker_id: str) -> str:
+        """Return the address of a worker's node; "" where it is not known."""
+
+    def leaving(self) -> Collection[str]:
+        """Return the ids of the workers on nodes that are drained: each is replaced by one elsewhere."""
+
+    async def drain(self, address: str, *, draining: bool) -> NodeInfo:
+        """Have a node get no further workers and lose those it has, or be used again.
+
+        Raise `LookupError` if there is no such node, `EngineError` if it is away.
+        """
+
+    def remove(self, address: str) -> NodeInfo:
+        """Forget a node that has no worker. Raise `LookupError` if there is none, `EngineError` if it has workers."""
+
+
+class NoNodes:
+    """Implements `Nodes` where workers run on the server's own machine."""
+
+    def all(self) -> list[NodeInfo]:
+        return []
+
+    def address_of(self, worker_id: str) -> str:
+        return ""
+
+    def leaving(self) -> Collection[str]:
+        return ()
+
+    async def drain(self, address: str, *, draining: bool) -> NodeInfo:
+        raise LookupError(address)
+
+    def remove(self, address: str) -> NodeInfo:
+        raise LookupError(address)
+
+
 class OneMachine:
     """What an engine has whose workers are on the server's machine, and end with the server."""
 
     keeps_workers = False
+    nodes = NoNodes()
 
     async def lead(self, epoch: int, found: Callable[[KeptWorker], None]) -> list[KeptWorker]:
         return []
@@ -381,24 +459,9 @@ class OneMachine:
     async def adopt(self, worker_id: str, token: str) -> None:
         raise EngineError(f"the worker {worker_id} has ended with the server that started it")
 
-    def leaving(self) -> Collection[str]:
-        return ()
-
-    def nodes(self) -> list[NodeInfo]:
-        return []
-
-    def address_of(self, worker_id: str) -> str:
-        return ""
-
-    async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
-        raise LookupError(address)
-
-    def remove_node(self, address: str) -> NodeInfo:
-        raise LookupError(address)
-
 
 class Engine(Protocol):
-    """Owns the machine that workers run on: processes, environments, images, GPUs and logs."""
+    """Owns the machine that workers run on, and starts and ends them there."""
 
     keeps_workers: bool
     """Whether workers outlive the server, for the next one to adopt."""
@@ -406,6 +469,15 @@ class Engine(Protocol):
     @property
     def jobs(self) -> Jobs:
         """Containers that run to their end, beside workers."""
+
+    @property
+    def builds(self) -> Builds: ...
+
+    @property
+    def logs(self) -> Logs: ...
+
+    @property
+    def nodes(self) -> Nodes: ...
 
     def listen(self, events: EngineEvents) -> None:
         """Report to these from now on. Call it before anything else."""
@@ -429,40 +501,6 @@ class Engine(Protocol):
     async def adopt(self, worker_id: str, token: str) -> None:
         """Use a worker that was kept; it is known by this token from now on. Raise `EngineError` if it is gone."""
 
-    def leaving(self) -> Collection[str]:
-        """Return the ids of the workers on nodes that are drained: each is replaced by one elsewhere."""
-
-    def nodes(self) -> list[NodeInfo]:
-        """Return the nodes that workers run on; none where that is the server's own machine."""
-
-    def address_of(self, worker_id: str) -> str:
-        """Return the address of a worker's node; "" where that is the server's own machine, or not known."""
-
-    async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
-        """Have a node get no further workers and lose those it has, or be used again.
-
-        Raise `LookupError` if there is no such node, `EngineError` if it is away.
-        """
-
-    def remove_node(self, address: str) -> NodeInfo:
-        """Forget a node that has no worker. Raise `LookupError` if there is none, `EngineError` if it has workers."""
-
-    async def prepare(self, build: BuildOrder) -> str:
-        """Build a bundle's environment, fetch its images, and return the environment's id.
-
-        An environment that exists is used again. A build ends when the last call that waits for it is cancelled.
-        Raise `EngineError` if it can't be built.
-        """
-
-    async def environments(self) -> list[EnvironmentInfo]:
-        """Return the environments that are built."""
-
-    async def prune(self, used: Collection[str], owner: str | None = None) -> list[str]:
-        """Remove environments that were not used for long, never these or one in use, and return their ids.
-
-        With an `owner`, remove all of theirs instead, these and those in use excepted.
-        """
-
     async def start(self, spec: WorkerSpec) -> None:
         """Start a worker, not ready yet. Raise `OSError`, `NoRoom` if its GPUs are taken, or `EngineError`."""
 
@@ -471,18 +509,6 @@ class Engine(Protocol):
 
         Returns after the worker's end was reported.
         """
-
-    def note(self, endpoint_id: str, worker_id: str, text: str) -> None:
-        """Add lines of the server's own to a worker's log; the worker may have ended."""
-
-    async def worker_logs(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
-        """Return this part of what an endpoint's workers wrote."""
-
-    def follow_logs(self, endpoint_id: str) -> LogFollower:
-        """Return what reads the logs of an endpoint's workers as they grow."""
-
-    async def remove_logs(self, endpoint_id: str) -> None:
-        """Delete the logs of an endpoint's workers."""
 
     async def close(self) -> None:
         """End every worker at once; none can be started after that."""

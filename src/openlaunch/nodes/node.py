@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 from time import time as clock
 
-from openlaunch.engines.base import Capacity, NodeInfo, Resources, is_of_kind
+from openlaunch.engines.base import Capacity, EngineError, NodeInfo, Resources, is_of_kind
 from openlaunch.errors import ConfigurationError
 from openlaunch.nodes.agent_link import AgentLink
 
@@ -53,6 +53,12 @@ class Node:
     def is_usable(self) -> bool:
         """Whether further workers can be started there."""
         return self.link is not None and not self.has.draining
+
+    def connected(self) -> AgentLink:
+        """Return the connection to its agent; raise `EngineError` where there is none."""
+        if self.link is None:
+            raise EngineError(f"the node {self.address} {self.problem}")
+        return self.link
 
     def fits(self, asked: Resources) -> bool:
         """Return whether the node is connected and to be used, and has room beside what runs there."""

@@ -1,22 +1,12 @@
 """Where workers run: which node each is started on, and who decides that."""
 
-from collections.abc import Iterator
 from typing import Protocol
 
 from openlaunch.engines.base import NoRoom, Resources, WorkerSpec
+from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.node import Node
 
 MIB = 2**20
-
-
-class Nodes(Protocol):
-    """The nodes that an engine has. What runs on each is in `Node.workers`."""
-
-    @property
-    def leads(self) -> bool: ...
-    def __iter__(self) -> Iterator[Node]: ...
-    async def add(self, node: Node) -> None: ...
-    def forget(self, node: Node) -> None: ...
 
 
 class Placement(Protocol):
@@ -25,7 +15,7 @@ class Placement(Protocol):
     elastic: bool
     """Whether what can be had is not known: it is asked for, and may come later."""
 
-    async def begin(self, nodes: Nodes) -> None:
+    async def begin(self, nodes: Connections) -> None:
         """Place on these nodes from now on, and add those that are found."""
 
     async def place(self, spec: WorkerSpec) -> Node:
@@ -46,7 +36,7 @@ class FewestWorkers:
 
     elastic = False
 
-    async def begin(self, nodes: Nodes) -> None:
+    async def begin(self, nodes: Connections) -> None:
         self._nodes = nodes
 
     async def place(self, spec: WorkerSpec) -> Node:

@@ -14,8 +14,9 @@ from typing import Any
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.engines.base import NoRoom, Resources, WorkerSpec
+from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.node import Node, read_nodes
-from openlaunch.nodes.placement import FewestWorkers, Nodes, words
+from openlaunch.nodes.placement import FewestWorkers, words
 from openlaunch.nodes.ray_bundles import (
     Bundle,
     Bundles,
@@ -60,7 +61,7 @@ class RayPlacement:
         self._answers = False
         self._background = BackgroundTasks("what Ray has could not be looked at")
 
-    async def begin(self, nodes: Nodes) -> None:
+    async def begin(self, nodes: Connections) -> None:
         self._nodes = nodes
         await self._fewest.begin(nodes)
         await self._agents.begin(nodes)
@@ -93,7 +94,7 @@ class RayPlacement:
         began = loop.time()
         seen = await self._ray.call("look", CALL_SECONDS, prefix=self._prefix)
         self._agents.see(seen["nodes"])
-        if not self._nodes.leads:
+        if self._nodes.epoch is None:
             return
         groups = [
             Seen(each["name"], shape_of_bundle(each["bundle"]), each["node"]) for each in seen["groups"]
@@ -204,7 +205,7 @@ class RayAgents:
         self._places = asyncio.Semaphore(MAX_AGENT_STARTS)
         self._starting = BackgroundTasks("an agent could not be started")
 
-    async def begin(self, nodes: Nodes) -> None:
+    async def begin(self, nodes: Connections) -> None:
         """Connect to the agents that were known last."""
         self._all = nodes
         stored = json.loads(self._known.read_text()) if self._known.exists() else {}

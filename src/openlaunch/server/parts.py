@@ -136,8 +136,8 @@ async def started_parts(settings: Settings, data: DataDir, url: str) -> AsyncIte
                 loads = Loads(cluster.messages, lanes, lambda: controller.leads, demand)
                 lanes.load_elsewhere, demand = loads.of, loads.wanted
                 loads.start()
-                nodes.on_removed = cluster.messages.removed
-                cluster.messages.on_removed = nodes.removed_elsewhere
+                nodes.nodes.on_removed = cluster.messages.removed
+                cluster.messages.on_removed = nodes.nodes.removed_elsewhere
                 stack.push_async_callback(loads.stop)
             await nodes.start_dialling(_share_workers(settings, workers, lanes, demand))
         recordings = Recordings(
@@ -247,7 +247,7 @@ async def started_parts(settings: Settings, data: DataDir, url: str) -> AsyncIte
             gpus=gpus,
             cluster=records,
             reach=None if cluster is None or nodes is None else nodes.reach,
-            name="" if nodes is None else nodes.name,
+            name="" if nodes is None else nodes.connections.name,
             resign=None if cluster is None else cluster.resign,
         )
 

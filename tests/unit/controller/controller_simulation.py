@@ -203,6 +203,7 @@ class FakeEngine(OneMachine):
     """Implements what the controller uses of `Engine`: after a while a worker loads, or does what its bundle says."""
 
     def __init__(self, gpus: int) -> None:
+        self.builds = self.logs = self
         self.drain_seconds = DRAIN_SECONDS
         self.cpus = 1000
         self.gpus = gpus

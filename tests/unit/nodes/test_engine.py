@@ -66,16 +66,16 @@ def test_a_node_that_begins_after_another_has_built_says_nothing_of_it():
         first.link, second.link = Link(), Link()
         engine, heard = NodesEngine([first, second], ClusterIdentity(TOKEN), "records"), Heard()
         engine.listen(heard)
-        preparing = asyncio.create_task(engine.prepare(order()))
+        preparing = asyncio.create_task(engine.builds.prepare(order()))
         await asyncio.sleep(0)
-        engine._heard(first, calls.BUILD.name, news("started"))
-        engine._heard(second, calls.BUILD.name, news("started"))
-        engine._heard(first, calls.BUILD.name, news("said", "of the first"))
-        engine._heard(second, calls.BUILD.name, news("said", "of the second"))
+        engine.heard(first, calls.BUILD.name, news("started"))
+        engine.heard(second, calls.BUILD.name, news("started"))
+        engine.heard(first, calls.BUILD.name, news("said", "of the first"))
+        engine.heard(second, calls.BUILD.name, news("said", "of the second"))
         first.link.built.set_result("env")
         assert await preparing == "env"
-        engine._heard(second, calls.BUILD.name, news("started"))
-        engine._heard(second, calls.BUILD.name, news("does", "numpy"))
+        engine.heard(second, calls.BUILD.name, news("started"))
+        engine.heard(second, calls.BUILD.name, news("does", "numpy"))
         second.link.built.set_result("env")
         return heard.all
 
@@ -85,7 +85,7 @@ def test_a_node_that_begins_after_another_has_built_says_nothing_of_it():
 def test_without_a_node_a_build_fails_with_what_each_lacks():
     async def main():
         engine = NodesEngine(read_nodes("one:8001,two:8001"), ClusterIdentity(TOKEN), "records")
-        await engine.prepare(order())
+        await engine.builds.prepare(order())
 
     with pytest.raises(EngineError, match=r"no node is connected: one:8001 .*; two:8001 "):
         asyncio.run(main())

@@ -189,12 +189,12 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         if follow:
             events = await context.log_streams.open(
                 user.owner,
-                context.controller.view.follow_logs(endpoint.id),
+                context.controller.logs.follow(endpoint.id),
                 part,
                 lambda: context.controller.looks_after(endpoint.id),
             )
             return InPieces(events, media_type="text/event-stream")
-        lines = await context.controller.view.worker_logs(endpoint.id, part)
+        lines = await context.controller.logs.read(endpoint.id, part)
         shown = [f"{line.at} {line.worker} " if timestamps else f"{line.worker} " for line in lines]
         text = "".join(f"{head}{line.line}\n" for head, line in zip(shown, lines, strict=True))
         return with_text(pieces_of(text))
