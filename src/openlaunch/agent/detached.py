@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+from openlaunch.agent.address_file import agent_address
 from openlaunch.errors import ConfigurationError
 from openlaunch.log_files import tail, trim
 from openlaunch.server.operations.datadir import DataDir
@@ -23,7 +24,7 @@ def agent_in_background(data: DataDir, arguments: list[str]) -> str:
     Raises:
         ConfigurationError: it has ended, or does not listen within a minute; with the end of its log.
     """
-    if (address := data.agent_address()) is not None:
+    if (address := agent_address(data.agent_address)) is not None:
         return address
     data.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with data.agent_log.open("ab") as log:
@@ -41,7 +42,7 @@ def agent_in_background(data: DataDir, arguments: list[str]) -> str:
 
 def _when_it_listens(data: DataDir, process: "subprocess.Popen[bytes]") -> str:
     until, has_ended = time.monotonic() + START_SECONDS, False
-    while (address := data.agent_address()) is None:
+    while (address := agent_address(data.agent_address)) is None:
         if not has_ended and process.poll() is not None:
             # Of two that are started at the same time, one ends, and the other one is to be used.
             until, has_ended = time.monotonic() + OTHER_SECONDS, True

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from openlaunch.agent.address_file import listening_at
 from openlaunch.agent.epoch_file import EpochFile
 from openlaunch.agent.node import NodeAgent
 from openlaunch.agent.server_link import ServerLink
@@ -65,7 +66,7 @@ async def _serve(
     door.start()
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    with data.listening_at(address):
+    with listening_at(data.agent_address, address):
         ready(address)
         background = BackgroundTasks("an agent could not look after itself")
         if until_unused:

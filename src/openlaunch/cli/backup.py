@@ -37,8 +37,8 @@ def backup(
     with progress(f"backing up into {target} …"):
         report = back_up(data := _data(data_dir), target)
     _tell(report, f"backed up into {target}", as_json)
-    if data.bucket:
-        note(f"warning: the artifacts in {data.bucket} are not in it; keep versions of them there")
+    if data.places.bucket:
+        note(f"warning: the artifacts in {data.places.bucket} are not in it; keep versions of them there")
 
 
 def restore(

@@ -75,7 +75,7 @@ def migrate(
     from openlaunch.server.operations.datadir import DataDir
 
     data = DataDir(places.data_dir or (Path(source) if source and not came_from else default()))
-    if came_from is None and not data.database.is_file() and data.records_elsewhere is None:
+    if came_from is None and not data.database.is_file() and data.places.records is None:
         raise ConfigurationError(
             f"there is no database in {data.root}: name the server's data directory with --from"
         )
@@ -105,9 +105,9 @@ async def _move(data: "DataDir", places: Places, came_from: str | None) -> Moved
     moved = Moved()
     if places.store is not None:
         moved.records = await _move_records_out(data, places.store)
-    if places.folder and (came_from is not None or data.records_elsewhere is not None):
+    if places.folder and (came_from is not None or data.places.records is not None):
         moved.records = await _bring_records_back(data, came_from)
-    if places.bucket is not None or (places.folder and data.bucket):
+    if places.bucket is not None or (places.folder and data.places.bucket):
         moved.artifacts = await _move_artifacts(data, places.bucket or "")
     return moved
 
@@ -116,10 +116,10 @@ async def _move_records_out(data: "DataDir", url: str) -> dict[str, int]:
     from openlaunch.store.copying import copy_records
 
     if not data.database.is_file():
-        raise ConfigurationError(f"the records of {data.root} are in the {data.records_elsewhere} already")
+        raise ConfigurationError(f"the records of {data.root} are in the {data.places.records} already")
     async with _opened(data, url) as (own, other, name):
         copied = await copy_records(own, other)
-        data.move_records_to(name)
+        data.places.move_records_to(name)
     return copied
 
 
@@ -128,12 +128,12 @@ async def _bring_records_back(data: "DataDir", url: str | None) -> dict[str, int
 
     if url is None:
         raise ConfigurationError(
-            f"the records of {data.root} are in the {data.records_elsewhere}: name it, with what is needed to "
+            f"the records of {data.root} are in the {data.places.records}: name it, with what is needed to "
             "connect, as --from postgresql://USER@HOST/NAME"
         )
     async with _opened(data, url) as (own, other, _):
         copied = await copy_records(other, own)
-        data.bring_records_back()
+        data.places.bring_records_back()
     return copied
 
 
@@ -145,9 +145,9 @@ async def _opened(data: "DataDir", url: str) -> "AsyncIterator[tuple[Store, Stor
     async with AsyncExitStack() as stack:
         other = await open_postgres(url)
         stack.push_async_callback(other.close)
-        if data.records_elsewhere not in (None, other.name):
+        if data.places.records not in (None, other.name):
             raise ConfigurationError(
-                f"the records of {data.root} are in the {data.records_elsewhere}, and not in the {other.name}"
+                f"the records of {data.root} are in the {data.places.records}, and not in the {other.name}"
             )
         own = await open_sqlite(data)
         stack.push_async_callback(own.close)
@@ -159,8 +159,8 @@ async def _move_artifacts(data: "DataDir", target: str) -> "CopyReport":
     from openlaunch.server.operations.migration import copy_artifacts
 
     there = await open_artifacts(target, data)
-    report = await copy_artifacts(await open_artifacts(data.bucket, data), there)
-    data.bucket = target.rstrip("/")
+    report = await copy_artifacts(await open_artifacts(data.places.bucket, data), there)
+    data.places.bucket = target.rstrip("/")
     return report
 
 

@@ -48,10 +48,10 @@ class Machines(NamedTuple):
 async def open_store(settings: Settings, data: DataDir) -> Store:
     """Open the database that has, or from now on has, the records of the data directory."""
     if settings.store is None:
-        data.use_records(None)
+        data.places.use_records(None)
         return await open_sqlite(data)
     store = await open_postgres(settings.store.get_secret_value(), shared=settings.cluster_token is not None)
-    data.use_records(store.name)
+    data.places.use_records(store.name)
     return store
 
 
@@ -87,7 +87,7 @@ async def open_cluster(settings: Settings, data: DataDir, url: str) -> ClusterRe
         settings.store.get_secret_value(), name, url, leases.SECONDS, leases.ANSWER_SECONDS
     )
     try:
-        data.take_url_secret(await records.url_secret(data.url_secret()))
+        data.keys.take_url_secret(await records.url_secret(data.keys.url_secret()))
     except BaseException:
         await records.close()
         raise
@@ -97,9 +97,9 @@ async def open_cluster(settings: Settings, data: DataDir, url: str) -> ClusterRe
 async def open_own_artifacts(settings: Settings, data: DataDir) -> Artifacts:
     """Open the artifacts of the data directory, which notes the bucket where there is one."""
     url = settings.artifacts.rstrip("/")
-    data.check_bucket(url)
+    data.places.check_bucket(url)
     artifacts = await open_artifacts(url, data, signs_urls=settings.artifact_urls == "bucket")
-    data.bucket = url
+    data.places.bucket = url
     return artifacts
 
 
@@ -110,7 +110,7 @@ async def open_artifacts(url: str, data: DataDir, *, signs_urls: bool = True) ->
     from openlaunch.artifacts.bucket import BucketArtifacts
 
     bucket = BucketArtifacts(url, signs_urls=signs_urls)
-    await bucket.start(data.mark())
+    await bucket.start(data.keys.mark())
     return bucket
 
 
@@ -128,7 +128,7 @@ def _nodes_engine(settings: Settings, data: DataDir) -> "NodesEngine":
 
     identity = cluster_identity(settings.cluster_token)
     if settings.engine == "agents":
-        return NodesEngine(read_nodes(settings.agents), identity, data.mark())
+        return NodesEngine(read_nodes(settings.agents), identity, data.keys.mark())
     from openlaunch.nodes.ray_placement import RayPlacement
 
     if importlib.util.find_spec("ray") is None:
@@ -136,7 +136,7 @@ def _nodes_engine(settings: Settings, data: DataDir) -> "NodesEngine":
             "the engine `ray` needs what is not installed: pip install 'openlaunch[server,cluster,ray]'"
         )
     assert settings.cluster_token is not None
-    token, records = settings.cluster_token.get_secret_value(), data.mark()
+    token, records = settings.cluster_token.get_secret_value(), data.keys.mark()
     return NodesEngine([], identity, records, RayPlacement(records, token, data.known_nodes))
 
 

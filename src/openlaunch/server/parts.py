@@ -78,7 +78,7 @@ async def started_parts(settings: Settings, data: DataDir, url: str) -> AsyncIte
             stack.push_async_callback(records.close)
         cluster = None if records is None else Cluster(records)
         artifacts = await drivers.open_own_artifacts(settings, data)
-        secret = data.url_secret()
+        secret = data.keys.url_secret()
         signer = UrlSigner(secret)
         quotas = Quotas(settings)
         await _read_quotas(store, quotas)
@@ -93,7 +93,7 @@ async def started_parts(settings: Settings, data: DataDir, url: str) -> AsyncIte
             stack.callback(spans.close)
             lanes.on_new = partial(trace_starts, spans)
         workers = Workers(settings, artifacts, lanes, schemas)
-        vault = Vault(data, settings.secrets_key, shared=cluster is not None)
+        vault = Vault(data.keys, settings.secrets_key, shared=cluster is not None)
         engine, nodes, gpus = drivers.machines(settings, data)
         stack.push_async_callback(engine.close)
         controller = Controller(

@@ -191,11 +191,11 @@ def test_keys_from_the_environment_take_turns(tmp_path):
     data = DataDir(tmp_path)
     from pydantic import SecretStr
 
-    sealed = Vault(data, SecretStr(old), shared=True).seal("ada", "a", VALUE)
-    both = Vault(data, SecretStr(f"{new},{old}"), shared=True)
+    sealed = Vault(data.keys, SecretStr(old), shared=True).seal("ada", "a", VALUE)
+    both = Vault(data.keys, SecretStr(f"{new},{old}"), shared=True)
     assert both.open("ada", "a", sealed) == VALUE
     again = both.seal("ada", "a", VALUE)
-    assert Vault(data, SecretStr(new), shared=True).open("ada", "a", again) == VALUE
+    assert Vault(data.keys, SecretStr(new), shared=True).open("ada", "a", again) == VALUE
     for owner, name in (("bob", "a"), ("ada", "b")):
         with pytest.raises(Undecipherable):
             both.open(owner, name, again)

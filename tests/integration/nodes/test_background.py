@@ -11,6 +11,7 @@ import pytest
 from agents import TOKEN
 from server_driver import eventually, is_alive, running
 
+from openlaunch.agent.address_file import agent_address
 from openlaunch.server.operations.datadir import DataDir
 
 
@@ -53,7 +54,7 @@ def test_the_one_that_runs_is_used_and_it_outlives_the_session_of_who_started_it
         )
     os.kill(process, signal.SIGTERM)
     eventually(lambda: not is_alive(process))
-    assert DataDir(folder).agent_address() is None
+    assert agent_address(DataDir(folder).agent_address) is None
 
 
 def test_one_that_can_not_start_says_why(folder):

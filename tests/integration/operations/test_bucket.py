@@ -114,7 +114,7 @@ def test_everything_is_kept_in_the_bucket_and_found_after_a_restart(s3, tmp_path
     moved = command(s3, "migrate", f"--from={tmp_path / 'data'}", "--to=folder", "--json")
     assert moved.returncode == 0, moved.stderr
     assert json.loads(moved.stdout)["artifacts"]["copied"] == len(files(tmp_path / "data" / "artifacts")) > 4
-    assert DataDir(tmp_path / "data").bucket == ""
+    assert DataDir(tmp_path / "data").places.bucket == ""
 
 
 def endpoint_bundle(client):
@@ -282,15 +282,15 @@ def test_a_data_directory_keeps_to_its_bucket(s3, tmp_path):
         with pytest.raises(
             ConfigurationError, match=r"are in its folder: serve without --artifacts, or move"
         ):
-            data.check_bucket("s3://artifacts/a")
-        data.check_bucket("")
-        data.bucket = "s3://artifacts/a"
-        data.check_bucket("s3://artifacts/a")
+            data.places.check_bucket("s3://artifacts/a")
+        data.places.check_bucket("")
+        data.places.bucket = "s3://artifacts/a"
+        data.places.check_bucket("s3://artifacts/a")
     with (
         data.locked(),
         pytest.raises(ConfigurationError, match="serve with --artifacts s3://artifacts/a, or"),
     ):
-        data.check_bucket("s3://artifacts/b")
+        data.places.check_bucket("s3://artifacts/b")
     assert "are in s3://artifacts/a: serve with --artifacts s3://artifacts/a" in serve_command(s3, tmp_path)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from openlaunch.errors import ConfigurationError
-from openlaunch.server.operations.datadir import DataDir
+from openlaunch.server.operations.own_keys import OwnKeys
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -29,9 +29,9 @@ class Undecipherable(Exception):
 class Vault:
     """The keys that secrets are encrypted with."""
 
-    def __init__(self, data: DataDir, given: SecretStr | None, *, shared: bool) -> None:
+    def __init__(self, own: OwnKeys, given: SecretStr | None, *, shared: bool) -> None:
         """Take the keys that are given, or else those of the data directory, which servers can't have `shared`."""
-        self._data = data
+        self._own = own
         self._given = None if given is None else _keys(given.get_secret_value().split(","))
         self._shared = shared
 
@@ -48,11 +48,11 @@ class Vault:
                 "the servers of a cluster need the same key for secrets, and none is given: make one with "
                 "`openssl rand -hex 32`, and set OPENLAUNCH_SECRETS_KEY to it for every server"
             )
-        return _keys(self._data.secrets_keys() or self._replaced([]))
+        return _keys(self._own.secrets_keys() or self._replaced([]))
 
     def _replaced(self, old: list[str]) -> list[str]:
         keys = [secrets.token_hex(KEY_BYTES), *old]
-        self._data.write_secrets_keys(keys)
+        self._own.write_secrets_keys(keys)
         return keys
 
     def add_key(self) -> Callable[[], None]:
@@ -64,7 +64,7 @@ class Vault:
         if self._given is not None:
             return lambda: None
         newest = self._replaced([key.hex() for key in keys])[0]
-        return lambda: self._data.write_secrets_keys([newest])
+        return lambda: self._own.write_secrets_keys([newest])
 
     def seal(self, owner: str, name: str, value: str) -> bytes:
         """Encrypt a secret."""

@@ -66,7 +66,7 @@ def back_up(data: DataDir, target: Path) -> BackupReport:
     Raises:
         ConfigurationError: there is no database, the target can't be written, or something can't be read.
     """
-    if (elsewhere := data.records_elsewhere) is not None:
+    if (elsewhere := data.places.records) is not None:
         raise ConfigurationError(
             f"the records of {data.root} are in the {elsewhere}: back them up with pg_dump, and the folder "
             "beside them; `openlaunch docs keep-records-in-postgresql` says how"

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from openlaunch.errors import ConfigurationError
-from openlaunch.server.operations.datadir import SECRET_BYTES, DataDir
+from openlaunch.server.operations.datadir import DataDir
+from openlaunch.server.operations.own_keys import SECRET_BYTES
 
 HOLD = """
 import os, sys
@@ -111,7 +112,7 @@ class TestSecrets:
 
     def test_the_key_of_signed_urls_outlives_a_restart(self, data):
         with data.locked():
-            secret = data.url_secret()
+            secret = data.keys.url_secret()
         assert len(secret) == SECRET_BYTES
         assert mode(data.root / "url-secret") == 0o600
-        assert DataDir(data.root).url_secret() == secret
+        assert DataDir(data.root).keys.url_secret() == secret
