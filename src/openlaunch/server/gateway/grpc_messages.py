@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 from openlaunch.errors import BadRequest
 from openlaunch.server.prediction.tensors import LAYOUTS, MICROSECONDS, TIMEOUT
+from openlaunch.wire.inference import MAX_DIMENSIONS, MAX_TENSORS
 from openlaunch_worker.frames import Body
 from openlaunch_worker.tensors import BYTES, HEADER
 
@@ -22,7 +24,13 @@ MAX_CONTENTS = 100_000
 """Elements of one request that are not in `raw_input_contents`, which are read one by one."""
 
 HEAD_BYTES = 1024 * 1024
-"""How much a message may have beside its tensors."""
+"""How much a message may have beside `raw_input_contents`: there, two bytes can be an object of a hundred."""
+
+MAX_FIELDS = 4 * MAX_TENSORS
+"""Fields of a message: each input, output, parameter and tensor is one."""
+
+_RAW = 7
+_MAX_SHIFT = 28
 
 _CONTENTS = {
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
@@ -54,6 +62,59 @@ def _methods() -> dict[str, Method]:
 
 
 METHODS = _methods()
+
+
+def parsed(name: str, data: bytes) -> Any:
+    """Return the message of a method. Raise BadRequest where it is not one, or has too much beside its tensors."""
+    if (beside := _size_beside_tensors(data)) > HEAD_BYTES:
+        text = (
+            f"the message has {beside} bytes beside raw_input_contents, and {HEAD_BYTES} are allowed: send the "
+            "tensors there"
+        )
+        raise BadRequest(text, code="invalid_tensor")
+    try:
+        request = METHODS[name].request.FromString(data)
+    except DecodeError as error:
+        raise BadRequest(f"the message is not a {name} request: {error}", code="invalid_tensor") from None
+    for each in getattr(request, "inputs", ()):
+        if max(len(each.shape) - MAX_DIMENSIONS, len(each.parameters) - MAX_TENSORS) > 0:
+            text = f"{each.name[:200]!r}: it has over {MAX_DIMENSIONS} dimensions or {MAX_TENSORS} parameters"
+            raise BadRequest(f"{text}, which is the limit", code="invalid_tensor")
+    return request
+
+
+def _size_beside_tensors(data: bytes) -> int:
+    """Count the bytes that are not in `raw_input_contents`; raise BadRequest where there are too many fields.
+
+    What protobuf makes of a message can be a hundred times as large, and take minutes to walk through.
+    """
+    at, beside, end = 0, 0, len(data)
+    for _ in range(MAX_FIELDS):
+        if at == end:
+            return beside
+        start, (number, kind) = at, divmod(data[at], 8)
+        length, at = _varint(data, at + 1)
+        if kind != 2 or number > _RAW or at + length > end:
+            raise BadRequest("the message is not a request of the protocol", code="invalid_tensor")
+        at += length
+        if number != _RAW:
+            beside += at - start
+    if at == end:
+        return beside
+    raise BadRequest(f"the message has over {MAX_FIELDS} fields, which is the limit", code="invalid_tensor")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number, and where it ends; what is cut off or too large is longer than any message."""
+    value = 0
+    for shift in range(0, _MAX_SHIFT + 1, 7):
+        if at == len(data):
+            break
+        value |= (data[at] & 127) << shift
+        at += 1
+        if data[at - 1] < 128:
+            return value, at
+    return len(data), at + 1
 
 
 def body_of(request: Any, seconds_left: float | None) -> tuple[dict[str, str], bytearray]:
@@ -129,12 +190,16 @@ def infer_answer(headers: Mapping[str, str], body: Body) -> Any:
     if at > HEAD_BYTES:
         raise ValueError(f"{at} bytes beside the tensors")
     document = json.loads(body[:at])
+    if len(document["outputs"]) > MAX_TENSORS:
+        raise ValueError("too many outputs")
     answer = METHODS["ModelInfer"].answer(
         model_name=document["model_name"], model_version=document["model_version"], id=document.get("id", "")
     )
     for each in document["outputs"]:
         answer.outputs.add(name=each["name"], datatype=each["datatype"], shape=each["shape"])
         end = at + each["parameters"]["binary_data_size"]
+        if not at <= end <= len(body):  # or a few bytes would be copied again and again
+            raise ValueError("an output that is not in the answer")
         answer.raw_output_contents.append(bytes(body[at:end]))
         at = end
     return answer

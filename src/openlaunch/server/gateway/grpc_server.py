@@ -14,10 +14,19 @@ from urllib.parse import quote
 import grpc
 from grpc import StatusCode
 
+from openlaunch.background import BackgroundTasks
 from openlaunch.errors import APIError, BadRequest, ConfigurationError, RequestTimeout, Unavailable
 from openlaunch.server.asgi import Scope
 from openlaunch.server.gateway.bodies import Held
-from openlaunch.server.gateway.grpc_messages import HEAD_BYTES, METHODS, SERVICE, body_of, infer_answer
+from openlaunch.server.gateway.grpc_messages import (
+    HEAD_BYTES,
+    METHODS,
+    SERVICE,
+    body_of,
+    infer_answer,
+    parsed,
+)
+from openlaunch.server.gateway.grpc_sockets import cut
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.local_requests import LocalAnswer, answered
 from openlaunch.turns import Turns
@@ -35,6 +44,9 @@ MIN_PLACES = 2
 """Messages that are read at a time, where no more bodies than that fit into the memory for them."""
 
 RECEIVE_SECONDS = 60.0
+READ_RATE = 256 * 1024
+"""Bytes of an answer that a client reads in a second at least, beside the time in which it may read nothing."""
+
 MAX_DETAILS = 4000
 STOP_SECONDS = 1.0
 _IDLE_MS = 300_000
@@ -137,16 +149,13 @@ class Receiver:
         """Return the handler of a method, which gets its message; those that anybody may call get none."""
 
         async def handle(requests: Any, context: Any) -> Any:
-            return await run(None if name in _OF_ANYBODY else await self._message(context), context)
+            return await run(None if name in _OF_ANYBODY else await self._message(name, context), context)
 
-        method = METHODS[name]
         return grpc.stream_unary_rpc_method_handler(
-            handle,
-            request_deserializer=method.request.FromString,
-            response_serializer=method.answer.SerializeToString,
+            handle, response_serializer=METHODS[name].answer.SerializeToString
         )
 
-    async def _message(self, context: Any) -> Any:
+    async def _message(self, name: str, context: Any) -> Any:
         try:
             owner = self._services.admit(_scope(context)).owner
             if self._unread.room(owner) < 1:
@@ -156,12 +165,11 @@ class Receiver:
                 message = await context.read()
             if message is grpc.aio.EOF:
                 raise BadRequest("the call has no message", code="invalid_tensor")
+            return parsed(name, message)
         except TimeoutError:
             error: APIError = RequestTimeout(f"the message did not come within {RECEIVE_SECONDS:g} seconds")
         except APIError as refused:
             error = refused
-        else:
-            return message
         self._services.counts.refused(error)
         return await _abort(context, error.status, error.message, {})
 
@@ -199,6 +207,7 @@ class Calls:
 
     def __init__(self, services: HttpServices) -> None:
         self._services = services
+        self._background = BackgroundTasks("the connection of a client of gRPC could not be cut")
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Tell whether the server runs."""
@@ -248,11 +257,26 @@ class Calls:
             return await _abort(context, _FAILED, "the worker's answer is not one of tensors", found.headers)
 
     def _hold(self, context: Any, size: int) -> None:
-        """Count an answer until its caller has read it; raise Unavailable if there is no room."""
+        """Count an answer until its caller has read it, which may not take long.
+
+        Raises Unavailable if there is no room.
+        """
         owner = self._services.admit(_scope(context)).owner
         held = Held(self._services.unsent, owner)
         held.resize(size)
-        context.add_done_callback(lambda _: held.resize(0))
+        seconds = self._services.write_seconds + size / READ_RATE
+        late = asyncio.get_running_loop().call_later(seconds, self._cut, context.peer())
+
+        def done(_: Any) -> None:
+            late.cancel()
+            held.resize(0)
+
+        context.add_done_callback(done)
+
+    def _cut(self, peer: str) -> None:
+        if (client := _address(peer)) is not None:
+            log.warning("gRPC: the client %s does not read its answer: its connection is cut", client[0])
+            self._background.spawn(asyncio.to_thread(cut, client))
 
     async def _of(
         self,
