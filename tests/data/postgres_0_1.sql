@@ -1,6 +1,6 @@
 -- A PostgreSQL database of version 0.1, as that server made it, with the same rows as
 -- schema_0_1.sql. Written by tests/contract/dump_schema.py, and never changed once that version is
--- released. SHA-256 of the file that it was made from: 43b31d4c4c094d55de630d2e1d8d1a8642b2ac53fa96c04a3e1c1d9cba24340e
+-- released. SHA-256 of the file that it was made from: 88c7a0439e30746d979b91ccc5b4ba2440bdac09c34ddd96abc77350f63aaadf
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
 );
@@ -10,7 +10,8 @@ CREATE TABLE public.answers (
     digest bytea NOT NULL,
     expires_at double precision NOT NULL,
     body_key text COLLATE pg_catalog."C",
-    body bytea
+    body bytea,
+    server text COLLATE pg_catalog."C"
 );
 CREATE TABLE public.api_keys (
     id text NOT NULL COLLATE pg_catalog."C",
@@ -462,7 +463,7 @@ ALTER TABLE ONLY public.model_batches ALTER COLUMN seq SET DEFAULT nextval('publ
 ALTER TABLE ONLY public.subscriptions ALTER COLUMN seq SET DEFAULT nextval('public.subscriptions_seq_seq'::regclass);
 ALTER TABLE ONLY public.triggers ALTER COLUMN seq SET DEFAULT nextval('public.triggers_seq_seq'::regclass);
 INSERT INTO public.alembic_version VALUES ('0001');
-INSERT INTO public.answers VALUES ('ada', 'k', '\x02', 1000, NULL, '\x7b7d');
+INSERT INTO public.answers VALUES ('ada', 'k', '\x02', 1000, NULL, '\x7b7d', NULL);
 INSERT INTO public.api_keys VALUES ('key-1', 'ada', 'user', 'ol_abcd', '\x01', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO public.audit_log VALUES (1, 2, 'key-1', 'ada', NULL, 'create_endpoint', 'POST', '/v1/model-endpoints', NULL, '{}', 200, 1, NULL);
 INSERT INTO public.batch_jobs VALUES (1, 'job-1', 'ada', 'bun-1', 'RUNNING', NULL, 'jobs/job-1', 'JSON', '{}', '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 60, 8, NULL, NULL, NULL, NULL, false);
@@ -474,7 +475,7 @@ INSERT INTO public.endpoint_events VALUES (1, 'end-1', 'created', 'with bundle b
 INSERT INTO public.endpoints VALUES (1, 'end-1', 'ada', 'cats', 'async', 'bun-1', 1, '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 'READY', NULL, 4, 4, 1, 'bun-1', NULL, NULL, NULL);
 INSERT INTO public.files VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7, NULL);
 INSERT INTO public.key_usage VALUES ('key-1', 20000, 7);
-INSERT INTO public.last_commit VALUES ('', 'd6ddb61b8098a6a5');
+INSERT INTO public.last_commit VALUES ('', '8e26597d10a1ab33');
 INSERT INTO public.leader VALUES (0, '', 0);
 INSERT INTO public.metric_points VALUES ('end-1', 60, 1000, '\x00');
 INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', 'key-1', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'null', false);

@@ -6,6 +6,7 @@ CREATE TABLE answers (
   expires_at DOUBLE NOT NULL,
   body_key TEXT,
   body BLOB,
+  server TEXT,
   CONSTRAINT pk_answers PRIMARY KEY (owner, idempotency_key)
 );
 CREATE INDEX ix_answers_expires_at ON answers (expires_at);

@@ -46,7 +46,9 @@ class HttpParts:
         self.control_plane = LazyApp(partial(_control_plane, context))
         config = _config(self.control_plane, settings)
         self.tls = config.ssl
-        by_name, routes = _routes(context, self.resolver)
+        server = None if context.cluster is None else context.cluster.gateway
+        self._answers = Answers(settings, context.store, context.artifacts, server)
+        by_name, routes = _routes(context, self.resolver, self._answers)
         self.services = _http_services(
             settings,
             context.spans,
@@ -87,16 +89,16 @@ class HttpParts:
                 await stack.enter_async_context(_grpc(settings, settings.grpc_port, self.services))
             yield
 
-    async def close_access_log(self) -> None:
-        """Write what the access log still has."""
+    async def stop(self) -> None:
+        """Write what the access log still has, and leave the answers under keys."""
+        await self._answers.stop()
         if isinstance(self.services, LoggedHttpServices) and self.services.access_log is not None:
             await self.services.access_log.close()
 
 
-def _routes(context: Context, resolver: EndpointResolver) -> tuple[ByName, RouteTable]:
+def _routes(context: Context, resolver: EndpointResolver, answers: Answers) -> tuple[ByName, RouteTable]:
     """Return the routes of predictions, and those by name among them."""
     settings, schemas, urls = context.settings, context.schemas, context.urls
-    answers = Answers(settings, context.store, context.artifacts)
     sync = SyncRoutes(settings, resolver, schemas, answers, context.artifacts, urls)
     if context.reach is not None:
         sync.streams.elsewhere = StreamsElsewhere(context.name, context.reach)

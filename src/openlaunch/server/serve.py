@@ -56,4 +56,4 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         await signals.stop.wait()
         await stop_work(context, http.resolver, signals)
         await server.stop(0 if signals.at_once.is_set() else STOP_SECONDS)
-        await http.close_access_log()
+        await http.stop()

@@ -224,6 +224,7 @@ answers = Table(
     *_required(Double, "expires_at"),
     *_optional(Text, "body_key"),
     *_optional(LargeBinary, "body"),
+    *_optional(Text, "server"),
     PrimaryKeyConstraint("owner", "idempotency_key"),
     Index("ix_answers_expires_at", "expires_at"),
 )

@@ -2,12 +2,15 @@
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import BadRequest, DeadlineExceeded
+from openlaunch.background import BackgroundTasks
+from openlaunch.errors import BadRequest, DeadlineExceeded, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.asgi import Scope
 from openlaunch.server.prediction.schemas import QUICK_BYTES
@@ -17,8 +20,14 @@ from openlaunch.store.answers import AnswerRecord, key_reused
 from openlaunch.store.base import Store
 from openlaunch_worker.frames import Body
 
+log = logging.getLogger(__name__)
+
 MAX_KEY_LENGTH = 255
 PIECE_BYTES = 256 * 1024
+FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 0.02, 0.25
+"""How long a request waits before it looks again for the answer that another server makes."""
+KEEP_SECONDS = 10.0
+"""How long after its deadline a request keeps its claim, within which its answer is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +62,35 @@ def _digest(endpoint_id: str, body: Body) -> bytes:
     return digest.digest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Running:
     """A request that is being answered, for those that come with the same key."""
 
     digest: bytes
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    claim: AnswerRecord | None = None
+    """What other servers of the cluster know it by, until its answer is stored."""
 
 
 class Answers:
     """The answers to sync requests with keys: on disk, until they expire. Used in the event loop's thread.
 
-    A request for which `begin` returns no answer must be run and then ended with `release`; if the model answered,
-    `keep` comes before.
+    With the name of this server in its cluster, requests are claimed in the store before they run, so that other
+    servers wait for the answer. A request for which `begin` returns no answer must be run and then ended with
+    `release`; if the model answered, `keep` comes before.
     """
 
-    def __init__(self, settings: ResultSettings, store: Store, artifacts: Artifacts) -> None:
+    def __init__(
+        self, settings: ResultSettings, store: Store, artifacts: Artifacts, server: str | None = None
+    ) -> None:
         self._settings = settings
         self._store = store
         self._artifacts = artifacts
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._background = BackgroundTasks(
+            "a claim could not be given up: other servers wait for its answer until the request's deadline"
+        )
         self._running: dict[tuple[str, str], _Running] = {}
 
     async def begin(self, owner: str, request: Keyed, deadline: float) -> AnswerRecord | None:
@@ -90,11 +109,9 @@ class Answers:
             except TimeoutError:
                 text = "the deadline passed while the first request with this Idempotency-Key ran"
                 raise DeadlineExceeded(text) from None
-        self._running[owner, request.key] = _Running(request.digest)
-        answer = None
+        running = self._running[owner, request.key] = _Running(request.digest)
         try:
-            now = clock.now()
-            answer = await self._store.read(lambda conn: answers.get(conn, owner, request.key, now), owner)
+            answer = await self._find(running, owner, request, deadline)
             if answer is not None and answer.digest != request.digest:
                 raise key_reused(request.key)
         except BaseException:
@@ -103,6 +120,36 @@ class Answers:
         if answer is not None:
             self.release(owner, request)
         return answer
+
+    async def _find(
+        self, running: _Running, owner: str, request: Keyed, deadline: float
+    ) -> AnswerRecord | None:
+        """Return the stored answer, of another request too; None: none is stored, or made at another server."""
+        if self._server is None:
+            now = clock.now()
+            return await self._store.read(lambda conn: answers.get(conn, owner, request.key, now), owner)
+        pause = FIRST_LOOK_SECONDS
+        while True:
+            now, left = clock.now(), deadline - self._loop.time()
+            expires_at = now + max(left, 0) + KEEP_SECONDS
+            mine = AnswerRecord(owner, request.key, request.digest, expires_at, server=self._server)
+            running.claim = mine
+            claimed = await self._store.write(lambda conn: answers.claim(conn, mine, now), owner)  # noqa: B023
+            if claimed.again:
+                text = (
+                    "a request with an Idempotency-Key of %s is run; it may have run at a server that is gone"
+                )
+                log.warning(text, owner)
+            if (found := claimed.found) is None:
+                return None
+            running.claim = None
+            if found.server is None or found.digest != request.digest:
+                return found
+            if left <= pause:
+                text = "the deadline passed while the first request with this Idempotency-Key ran at another server"
+                raise DeadlineExceeded(text)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_LOOK_SECONDS)
 
     async def keep(self, owner: str, request: Keyed, body: Body, pickle_key: str | None) -> None:
         """Store an answer: its body, or the artifact that the pickled result is. It is on disk when this returns."""
@@ -118,13 +165,26 @@ class Answers:
             body_key=key,
             body=bytes(body) if key is None else None,
         )
-        await self._store.write(lambda conn: answers.put(conn, record), record.owner)
+        await self._store.write(lambda conn: answers.put(conn, record, self._server), record.owner)
+        if (running := self._running.get((owner, request.key))) is not None:
+            running.claim = None
 
     def release(self, owner: str, request: Keyed) -> None:
         """End the request, so that those that wait for it look again. Harmless when called twice."""
         running = self._running.pop((owner, request.key), None)
         if running is not None:
             running.ended.set()
+            if running.claim is not None:
+                self._background.spawn(self._give_up(running.claim))
+
+    async def _give_up(self, claim: AnswerRecord) -> None:
+        """Let other servers run the request, which has no answer; where that is not stored, the claim expires."""
+        with suppress(Unavailable):
+            await self._store.write(lambda conn: answers.give_up(conn, claim), claim.owner)
+
+    async def stop(self) -> None:
+        """Give nothing up any longer: this server's claims end with its place in the cluster."""
+        await self._background.stop()
 
     async def pieces_of(self, answer: AnswerRecord) -> AsyncIterator[bytes]:
         """Give the JSON body of a stored answer that is not a pickle."""
