@@ -1,6 +1,5 @@
 """What an agent does for servers: it runs the node's engine for them, and keeps workers of those that are gone."""
 
-import asyncio
 import itertools
 import logging
 import platform
@@ -10,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from openlaunch.agent.bridges import bridge
+from openlaunch.agent.builds import AgentBuilds
 from openlaunch.agent.epoch_file import EpochFile
 from openlaunch.agent.held_workers import HeldWorker, HeldWorkers
+from openlaunch.agent.logs import AgentLogs
 from openlaunch.agent.server_link import Method, ServerLink
 from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_calls import Caller, WorkerCalls
 from openlaunch.agent.worker_relay import WorkerRelay
 from openlaunch.background import BackgroundTasks
 from openlaunch.engines.base import (
-    BuildOrder,
     Capacity,
     Engine,
     EngineError,
     KeptWorker,
-    LogFollower,
-    LogLine,
     WorkerExit,
     WorkerSpec,
 )
@@ -36,8 +34,6 @@ from openlaunch_worker.frames import SEAT_IDS
 log = logging.getLogger(__name__)
 
 MAX_SERVERS = 64
-MAX_FOLLOWERS = 1000
-"""Limit on the logs that are followed at the same time; past it, the one that was begun first ends."""
 
 
 class NodeAgent:
@@ -67,10 +63,9 @@ class NodeAgent:
         """By the records that their endpoints are in."""
         self._names = itertools.count(1)
         self._seats = itertools.cycle(range(SEAT_IDS, 256 * SEAT_IDS, SEAT_IDS))
-        self._builds: dict[str, ServerLink] = {}
-        """Which server hears of each build."""
-        self._followers: dict[tuple[ServerLink, str], LogFollower] = {}
         self._background = BackgroundTasks("what an agent does beside its servers failed")
+        self._builds = AgentBuilds(engine.builds, self.links, keep_seconds, self._background)
+        self._logs = logs = AgentLogs(engine.logs)
         self.methods = {
             each.call.name: each
             for each in (
@@ -80,7 +75,7 @@ class NodeAgent:
                 Method(calls.REACH, self._reach),
                 Method(calls.DRAIN, self._ordered(self._drain)),
                 Method(calls.ADOPT, self._ordered(lambda link, asked: self._held.adopt(asked, link))),
-                Method(calls.PREPARE, self._ordered(self._prepare)),
+                Method(calls.PREPARE, self._ordered(self._builds.prepare)),
                 Method(calls.ENVIRONMENTS, lambda link, _: engine.builds.environments()),
                 Method(
                     calls.PRUNE,
@@ -88,14 +83,11 @@ class NodeAgent:
                 ),
                 Method(calls.START, self._ordered(self._start)),
                 Method(calls.STOP, self._ordered(self._stop)),
-                Method(calls.NOTE, self._note),
-                Method(calls.READ_LOGS, lambda link, asked: engine.logs.read(asked.endpoint_id, asked.part)),
-                Method(calls.FOLLOW, self._follow),
-                Method(calls.POLL, self._poll),
-                Method(
-                    calls.REMOVE_LOGS,
-                    self._ordered(lambda link, endpoint_id: engine.logs.remove(endpoint_id)),
-                ),
+                Method(calls.NOTE, logs.note),
+                Method(calls.READ_LOGS, logs.read),
+                Method(calls.FOLLOW, logs.follow),
+                Method(calls.POLL, logs.poll),
+                Method(calls.REMOVE_LOGS, self._ordered(logs.remove)),
             )
         }
         engine.listen(self)
@@ -159,7 +151,7 @@ class NodeAgent:
         log.warning("the server at %s %s", link.peer, link.lost_because)
         self._keep_workers_of(link)
         self._slots_of(link.records).leave(link)
-        self._followers = {key: each for key, each in self._followers.items() if key[0] is not link}
+        self._logs.leave(link)
 
     def _keep_workers_of(self, link: ServerLink) -> None:
         if kept := self._held.left_by(link):
@@ -198,29 +190,6 @@ class NodeAgent:
     def _use_token(self, token: str, seat: int) -> "WorkerRelay | Caller | None":
         return self._expected.pop(token, None) or self._calls.find(token, seat)
 
-    async def _prepare(self, link: ServerLink, build: BuildOrder) -> str:
-        """Build for a server; for one that is lost, the next one finds the build done, or under way."""
-        self._builds[build.id] = link
-        building = asyncio.create_task(self._engine.builds.prepare(build))
-        try:
-            return await asyncio.shield(building)
-        except asyncio.CancelledError:
-            if link in self.links:
-                building.cancel()
-            else:
-                self._background.spawn(self._build_on(building))
-            raise
-        finally:
-            if self._builds.get(build.id) is link:
-                del self._builds[build.id]
-
-    async def _build_on(self, building: "asyncio.Task[str]") -> None:
-        try:
-            async with asyncio.timeout(self._keep_seconds):
-                await building
-        except (TimeoutError, EngineError, OSError) as error:
-            log.warning("what was built for a server that is gone is not done: %s", error)
-
     async def _start(self, link: ServerLink, spec: WorkerSpec) -> None:
         relay = self._expected[spec.token] = WorkerRelay(spec, link, self._slots_of(link.records))
         self._held.add(HeldWorker(spec, relay, link.records, link))
@@ -244,19 +213,6 @@ class NodeAgent:
             self._calls.remove(worker.relay)
         return worker
 
-    async def _note(self, link: ServerLink, note: calls.Note) -> None:
-        self._engine.logs.note(note.endpoint_id, note.worker_id, note.text)
-
-    async def _follow(self, link: ServerLink, asked: calls.Follow) -> list[LogLine]:
-        if len(self._followers) >= MAX_FOLLOWERS:
-            self._followers.pop(next(iter(self._followers)))
-        follower = self._followers[link, asked.name] = self._engine.logs.follow(asked.endpoint_id)
-        return await follower.begin(asked.part)
-
-    async def _poll(self, link: ServerLink, name: str) -> list[LogLine]:
-        follower = self._followers.get((link, name))
-        return [] if follower is None else await follower.poll()
-
     def worker_ended(self, worker_id: str, ended: WorkerExit) -> None:
         if (worker := self._forget(worker_id)) is not None:
             ended = replace(ended, served=worker.relay.served)
@@ -269,14 +225,10 @@ class NodeAgent:
             link.tell(calls.CAPACITY, self.capacity())
 
     def build_started(self, build_id: str) -> None:
-        self._tell_of_build(calls.BuildNews(build_id, "started"))
+        self._builds.tell(calls.BuildNews(build_id, "started"))
 
     def build_said(self, build_id: str, line: str) -> None:
-        self._tell_of_build(calls.BuildNews(build_id, "said", line))
+        self._builds.tell(calls.BuildNews(build_id, "said", line))
 
     def build_does(self, build_id: str, step: str) -> None:
-        self._tell_of_build(calls.BuildNews(build_id, "does", step))
-
-    def _tell_of_build(self, news: calls.BuildNews) -> None:
-        if (link := self._builds.get(news.build_id)) is not None:
-            link.tell(calls.BUILD, news)
+        self._builds.tell(calls.BuildNews(build_id, "does", step))

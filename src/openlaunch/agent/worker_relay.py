@@ -5,7 +5,9 @@ from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 from openlaunch.agent.frame_cutter import FrameCutter, Piece
+from openlaunch.agent.running_requests import RunningRequests
 from openlaunch.agent.server_link import ServerLink
+from openlaunch.agent.to_worker import ToWorker
 from openlaunch.engines.base import SharedWorker, Standing, WorkerSpec
 from openlaunch.nodes.calls import NEWS, SHARED, STANDING, WorkerNews
 from openlaunch.nodes.link import Kind
@@ -76,7 +78,7 @@ class Channel(ABC):
         self.link.channels.pop(self._number, None)
 
     def receive(self, data: bytes) -> None:
-        self._relay.receive(self, data)
+        self._relay.to_worker.receive(self, data)
 
     @abstractmethod
     def closed(self) -> None: ...
@@ -134,7 +136,8 @@ class Seat(Channel):
         if piece.kind == WorkerKind.REQUEST:
             self._relay.begin(self, piece.request_id)
         elif piece.kind == WorkerKind.CANCEL:
-            self._relay.cancelled(piece.request_id)
+            self._relay.requests.cancel(piece.request_id)
+            self._relay.look()
 
     def closed(self) -> None:
         self._relay.leave(self)
@@ -158,19 +161,12 @@ class WorkerRelay(asyncio.Protocol):
         self._first: ServerLink | None = link
         """The server that has started it, until it has connected."""
         self._leader: LeaderChannel | None = None
-        self._transport: asyncio.Transport | None = None
-        self._running: dict[int, bool] = {}
-        """The ids of requests without an answer, and whether each is cancelled."""
-        self._begun = 0
-        self._worn = self._stuck = ""
-        """Why it is to be replaced."""
+        self.requests = RunningRequests(spec, self.tell)
+        self.to_worker = ToWorker()
         self._ends = self._drains = self._has_drain = self._is_unwanted = False
         self._paused: set[Channel] = set()
         self._is_full = False
         """Whether the worker does not read as fast as it is written to."""
-        self._writing: Channel | None = None
-        """Whose frame the worker has a part of."""
-        self._waiting: dict[Channel, None] = {}
         self._back = FrameCutter()
         self._to: Channel | None = None
         """Who gets the frame that comes from the worker."""
@@ -187,7 +183,7 @@ class WorkerRelay(asyncio.Protocol):
 
     @property
     def _is_open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        return self.to_worker.transport is not None and not self.to_worker.transport.is_closing()
 
     def connect(self, transport: asyncio.Transport) -> None:
         """Take over a worker's connection, which has said HELLO."""
@@ -195,16 +191,16 @@ class WorkerRelay(asyncio.Protocol):
         if link is None:
             transport.abort()
             return
-        self._transport = transport
+        self.to_worker.transport = transport
         transport.set_protocol(self)
         self._lead(link, None)
 
     def attach(self, link: ServerLink, token: str) -> None:
         """Have this server adopt the worker, which it knows by the token."""
         self.detach()
-        self._lead(link, Standing(self.is_ready, bool(self._worn)), token)
-        if self._stuck:
-            self.tell("stuck", self._stuck)
+        self._lead(link, Standing(self.is_ready, bool(self.requests.worn)), token)
+        if self.requests.stuck:
+            self.tell("stuck", self.requests.stuck)
 
     def _lead(self, link: ServerLink, standing: Standing | None, token: str = "") -> None:
         leader = self._leader = LeaderChannel(self, link)
@@ -244,88 +240,33 @@ class WorkerRelay(asyncio.Protocol):
         """Take a server's seat away, and cancel what it has running."""
         if self.seats.pop(seat.link.first_id, None) is None:
             return
-        missing = seat.cutter.missing
         self._forget(seat)
         if self._is_open:
-            assert self._transport is not None
-            if self._writing is seat:
-                self._writing = None
-                self._transport.write(bytes(missing))
-            left = [number for number in self._running if number & -SEAT_IDS == seat.link.first_id]
-            for number in left:
-                if not self._running[number]:
-                    self._running[number] = True
-                    self._transport.write(encode(WorkerKind.CANCEL, number))
-            if left:
-                asyncio.get_running_loop().call_later(self.spec.grace, self._look_at, left)
-            self._pass_on()
+            assert self.to_worker.transport is not None
+            self.to_worker.complete(seat)
+            for number in self.requests.cancel_all(seat.link.first_id):
+                self.to_worker.transport.write(encode(WorkerKind.CANCEL, number))
+            self.to_worker.pass_on()
         self.look()
 
     def _forget(self, channel: Channel) -> None:
-        channel.waits.clear()
-        self._waiting.pop(channel, None)
+        self.to_worker.forget(channel)
         self.set_paused(channel, paused=False)
         if self._to is channel:
             self._to = None
-
-    def _look_at(self, numbers: list[int]) -> None:
-        """Have the worker replaced where something in it has not stopped."""
-        if not self._stuck and any(number in self._running for number in numbers):
-            self._stuck = (
-                f"a request did not stop within {self.spec.grace:g} s of its cancellation or deadline"
-            )
-            self.tell("stuck", self._stuck)
 
     def tell(self, kind: Any, reason: str = "") -> None:
         """Tell the leader what it should know of the worker."""
         if self._leader is not None:
             self._leader.link.tell(NEWS, WorkerNews(self.spec.worker_id, kind, reason))
 
-    def receive(self, channel: Channel, data: bytes) -> None:
-        """Pass on what a server says, once nothing of another server's frame is missing."""
-        if self._writing is not None and self._writing is not channel:
-            channel.waits.append(data)
-            self._waiting[channel] = None
-            return
-        self._write(channel, data)
-        if self._waiting:
-            self._pass_on()
-
-    def _pass_on(self) -> None:
-        while self._waiting and self._writing is None:
-            channel = next(iter(self._waiting))
-            del self._waiting[channel]
-            data = b"".join(channel.waits)
-            channel.waits.clear()
-            try:
-                self._write(channel, data)
-            except FrameError as error:
-                channel.link.lose(f"broke the protocol: {error}")
-
-    def _write(self, channel: Channel, data: bytes) -> None:
-        assert self._transport is not None
-        for piece in channel.cutter.cut(data):
-            if piece.begins:
-                channel.check(piece)
-            self._transport.write(piece.data)
-            self._writing = None if piece.ends else channel
-
     def begin(self, seat: Seat, number: int) -> None:
         """Note a request that comes; raise `FrameError` where its server may not send it."""
-        if number in self._running:
+        if number in self.requests:
             raise FrameError(f"a request with the id {number}, which is not free")
         if not self.slots.started(seat, number):
             raise FrameError("a request without a token")
-        self._running[number] = False
-        self._begun += 1
-        if self._begun == self.spec.max_requests:
-            self._worn = f"it has had {self._begun} requests"
-            self.tell("worn", self._worn)
-
-    def cancelled(self, number: int) -> None:
-        if number in self._running:
-            self._running[number] = True
-            self.look()
+        self.requests.begin(number)
 
     def data_received(self, data: bytes) -> None:
         to = self._to
@@ -350,7 +291,7 @@ class WorkerRelay(asyncio.Protocol):
         """Note what a frame of the worker's says that is about to be passed on."""
         kind = piece.kind
         if kind in _ANSWERS:
-            if self._running.pop(piece.request_id, None) is not None:
+            if self.requests.end(piece.request_id):
                 self.served = True
                 self.slots.ended(self, piece.request_id)
                 self.look()
@@ -362,7 +303,7 @@ class WorkerRelay(asyncio.Protocol):
         elif kind == WorkerKind.WANTS_CONTEXT:
             self._wants_context = True
         elif kind == WorkerKind.RENEW:
-            self._worn = self._worn or "it asked for that"
+            self.requests.worn = self.requests.worn or "it asked for that"
         elif kind == WorkerKind.LOAD_FAILED:
             self._ends = True
         elif kind in (WorkerKind.LEAVING, WorkerKind.UNHEALTHY):
@@ -384,10 +325,10 @@ class WorkerRelay(asyncio.Protocol):
         if not self._drains or not self.is_ready or not self._is_open or self._has_drain:
             return
         if self.slots.is_drained(self):
-            assert self._transport is not None
+            assert self.to_worker.transport is not None
             self._has_drain = True
-            self._transport.write(encode(WorkerKind.DRAIN, 0))
-        elif not self._is_unwanted and all(self._running.values()):
+            self.to_worker.transport.write(encode(WorkerKind.DRAIN, 0))
+        elif not self._is_unwanted and not self.requests.is_wanted():
             self._is_unwanted = True
             self.tell("unwanted")
 
@@ -401,8 +342,8 @@ class WorkerRelay(asyncio.Protocol):
             channel.close()
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self.to_worker.transport is not None:
+            self.to_worker.transport.abort()
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -422,12 +363,16 @@ class WorkerRelay(asyncio.Protocol):
         """Do not read the worker while one of the servers can't take what it says."""
         before = bool(self._paused)
         (self._paused.add if paused else self._paused.discard)(channel)
-        if self._transport is None or self._transport.is_closing() or before == bool(self._paused):
+        if (
+            self.to_worker.transport is None
+            or self.to_worker.transport.is_closing()
+            or before == bool(self._paused)
+        ):
             return
         if self._paused:
-            self._transport.pause_reading()
+            self.to_worker.transport.pause_reading()
         else:
-            self._transport.resume_reading()
+            self.to_worker.transport.resume_reading()
 
 
 def _flush(to: Channel | None, parts: list[bytes]) -> None:
