@@ -2,11 +2,14 @@
 
 import gzip
 import json
+from contextlib import ExitStack
 
 import httpx2
 import pytest
 from openai_driver import ROUTES, mock_engine, openai_client
 from server_driver import SMALL, eventually, http
+
+from openlaunch import LaunchClient
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 CHAT = "chat.completions.create"
@@ -287,6 +290,32 @@ def test_a_model_has_further_names(client, call, raw, more):
     assert "near names: gpt-small" in raw.post("/v1/rerank", json={"model": "gpt-smal"}).json()["detail"]
     with http(client, client.create_api_key(owner="m-alias", role="predict").api_key) as other:
         assert other.post("/v1/rerank", json={"model": "whisper"}).json()["model"] == "more"
+
+
+def test_nobody_gets_what_is_meant_for_anothers_model_by_the_name_of_an_endpoint(client, more):
+    """By GET it is seen whose model a name is, without a worker."""
+    keys = [client.create_api_key(owner=f"m-{each}").api_key for each in ("shadow", "caller", "second")]
+    with ExitStack() as stack:
+        shadow, own, second = (
+            stack.enter_context(LaunchClient(api_key=key, endpoint=client.server.url)) for key in keys
+        )
+        mine, others = (stack.enter_context(http(client, key)) for key in (client.server.api_key, keys[1]))
+
+        def owner_of(name, raw):
+            found = raw.get(f"/v1/models/{name}").json()
+            return found.get("owned_by", found.get("code"))
+
+        for each in (shadow, second):
+            mock_engine(each, "gpt-small", min_workers=0, public_inference=True)
+        mock_engine(shadow, "m-other", names=["m-mine"], min_workers=0, public_inference=True)
+        assert owner_of("gpt-small", mine) == "admin"
+        assert owner_of("gpt-small", others) == "endpoint_ambiguous"
+        assert owner_of("m-second/gpt-small", others) == "m-second"
+        assert owner_of("m-mine", others) == "m-shadow"
+        mock_engine(second, "m-mine", min_workers=0, public_inference=True)
+        assert owner_of("m-mine", others) == "endpoint_ambiguous"
+        mock_engine(own, "m-last", names=["m-mine"], min_workers=0)
+        assert owner_of("m-mine", others) == "m-caller"
 
 
 def test_a_canary_that_answers_5xx_is_rolled_back_and_4xx_is_the_callers(client, raw, endpoint):

@@ -6,7 +6,9 @@ import socket
 import sys
 import tempfile
 import threading
+from contextlib import contextmanager, suppress
 
+import httpcore2
 import httpx2
 import pytest
 import trustme
@@ -27,15 +29,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def receiver():
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.hosts = []
+@contextmanager
+def served(handler):
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def receiver():
+    with served(Handler) as server:
+        server.hosts = []
+        yield server
 
 
 @pytest.fixture
@@ -101,3 +109,29 @@ def test_what_is_no_client_certificate_is_said(receiver):
     with pytest.raises(ValueError, match="the auth's cert and key are not a certificate"):
         post(receiver, "127.0.0.1", auth)
     assert receiver.hosts == []
+
+
+def test_answers_before_the_answer_come_to_an_end(flood):
+    """Each costs time in the event loop, and a receiver can send them as fast as they are read."""
+    with pytest.raises(httpcore2.ReadError, match="the head of the answer has over 16384 bytes"):
+        post(flood, "127.0.0.1")
+    assert flood.sent < 100 * FLOOD
+
+
+FLOOD = 1 << 20
+
+
+class Flood(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        with suppress(OSError):
+            for _ in range(100):
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * (FLOOD // 25))
+                self.server.sent += FLOOD
+        self.close_connection = True
+
+
+@pytest.fixture
+def flood():
+    with served(Flood) as server:
+        server.sent = 0
+        yield server

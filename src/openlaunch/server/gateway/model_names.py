@@ -7,7 +7,7 @@ from openlaunch.errors import BadRequest, NotFound
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.endpoints.specs import may_predict
-from openlaunch.server.gateway.resolver import find_by_name
+from openlaunch.server.gateway.resolver import the_only_one
 from openlaunch.server.prediction.inputs import ModelInput
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.store.records import EndpointRecord
@@ -17,8 +17,11 @@ from openlaunch_worker.frames import Body
 MAX_NAME = 200
 """Characters of an unknown name that are shown and compared."""
 
-MAX_COMPARED = 50
+MAX_COMPARED = 20
 """Names that an unknown one is compared with, each of which can take 0.7 ms."""
+
+MAX_FACES = 10_000
+"""Bundles of which is remembered how they speak OpenAI."""
 
 MAX_SHOWN = 10
 """Names of models that an error lists."""
@@ -42,12 +45,21 @@ class Served(NamedTuple):
         }
 
 
+class Face(NamedTuple):
+    """The routes on which a bundle speaks OpenAI, and what its model is named beside the endpoint's name."""
+
+    routes: frozenset[str]
+    models: frozenset[str]
+
+
 class ModelNames:
     """Finds the endpoint that is meant by a model, among those that a caller may use."""
 
     def __init__(self, lanes: Lanes, schemas: SchemaCache) -> None:
         self._lanes = lanes
         self._schemas = schemas
+        self._faces: dict[str, Face] = {}
+        """By the ids of bundles, which never change."""
 
     async def find(self, caller: str, model: str) -> tuple[Lane, str]:
         """Find the endpoint that a model is, and the adapter that is named behind a colon.
@@ -58,29 +70,45 @@ class ModelNames:
         """
         name, _, adapter = model.partition(":")
         *owners, own_name = name.split("/", 1)
-        owner = owners[0] if owners else None
-        lane: Lane | None
-        try:
-            lane = find_by_name(self._lanes, caller, owner, own_name)
-        except NotFound:
-            lane = await self._find_alias(caller, owner, own_name)
+        lane = await self._named(caller, owners[0] if owners else None, own_name)
         if lane is None:
             raise await self._unknown(caller, model)
-        if not (await self._schemas.get(lane.endpoint.serving_bundle_id)).openai:
+        if not (await self._face(lane)).routes:
             raise await self._unknown(caller, model, "is an endpoint that does not speak OpenAI")
         return lane, adapter
 
-    async def _find_alias(self, caller: str, owner: str | None, name: str) -> Lane | None:
-        """Find an endpoint whose bundle says this name of its model: one's own first, and of several the oldest."""
-        found = [
-            lane
-            for lane in self._lanes
+    async def _named(self, caller: str, owner: str | None, name: str) -> Lane | None:
+        """Find the endpoint of this name, or else the oldest whose bundle says this name of its model.
+
+        What is somebody else's comes behind all that is the caller's own, or a public endpoint could be given a name
+        so as to get what is meant for the caller's model.
+        """
+        if (own := self._lanes.named(owner or caller, name)) is not None and may_predict(
+            own.endpoint, caller
+        ):
+            return own
+        found: dict[str, Lane] = {}
+        for lane in sorted(self._lanes, key=lambda lane: lane.endpoint.created_at):
+            if may_predict(lane.endpoint, caller) and name in (await self._face(lane)).models:
+                found.setdefault(lane.endpoint.owner, lane)
+        if owner is not None or caller in found:
+            return found.get(owner or caller)
+        found |= {
+            each: lane
+            for each, lane in self._lanes.of_name(name).items()
             if may_predict(lane.endpoint, caller)
-            and owner in (None, lane.endpoint.owner)
-            and name in (await self._schemas.get(lane.endpoint.serving_bundle_id)).model_names
-        ]
-        found.sort(key=lambda lane: (lane.endpoint.owner != caller, lane.endpoint.created_at))
-        return found[0] if found else None
+        }
+        return the_only_one(name, found) if found else None
+
+    async def _face(self, lane: Lane) -> Face:
+        """Return how an endpoint speaks OpenAI. It is remembered for all endpoints, and schemas are not."""
+        bundle_id = lane.endpoint.serving_bundle_id
+        if (known := self._faces.get(bundle_id)) is None:
+            schemas = await self._schemas.get(bundle_id)
+            if len(self._faces) >= MAX_FACES:
+                self._faces.clear()
+            known = self._faces[bundle_id] = Face(schemas.openai, schemas.model_names)
+        return known
 
     async def _unknown(self, caller: str, model: str, why: str = "") -> NotFound:
         names = [served.id for served in await self.served(caller)]
@@ -100,8 +128,8 @@ class ModelNames:
         for lane in self._lanes:
             endpoint = lane.endpoint
             if may_predict(endpoint, caller):
-                schemas = await self._schemas.get(endpoint.serving_bundle_id)
-                names = (self._id_of(endpoint, caller), *schemas.model_names) if schemas.openai else ()
+                face = await self._face(lane)
+                names = (self._id_of(endpoint, caller), *face.models) if face.routes else ()
                 found += [Served(name, lane) for name in names]
         return sorted(found, key=lambda served: served.id)
 
@@ -131,7 +159,7 @@ class ModelNames:
                 f"the endpoint {endpoint.name!r} is async: only streaming and sync endpoints answer at once",
                 code="wrong_endpoint_type",
             )
-        known = (await self._schemas.get(endpoint.serving_bundle_id)).openai
+        known = (await self._face(lane)).routes
         if route not in known:
             raise BadRequest(
                 f"the model {endpoint.name!r} does not serve {route}, it serves {', '.join(sorted(known))}",

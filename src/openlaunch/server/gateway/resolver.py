@@ -1,5 +1,6 @@
 """Looks up the caller and the endpoint of a prediction, first in every predict route; all of it is in memory."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from urllib.parse import unquote
 
@@ -124,18 +125,24 @@ def find_by_name(lanes: Lanes, caller: str, owner: str | None, name: str) -> Lan
     of_name = lanes.of_name(name)
     if (mine := of_name.get(owner or caller)) is not None and may_predict(mine.endpoint, caller):
         return mine
-    public = sorted(each for each, lane in of_name.items() if lane.endpoint.spec.public_inference)
+    public = {each: lane for each, lane in of_name.items() if lane.endpoint.spec.public_inference}
     if owner is not None or not public:
         shown = name if owner is None else f"{owner}/{name}"
         raise NotFound(
             f"{shown!r} is neither an endpoint of yours nor a public one", code="endpoint_not_found"
         )
+    return the_only_one(name, public)
+
+
+def the_only_one(name: str, public: Mapping[str, Lane]) -> Lane:
+    """Return the one of these lanes by owner; raise Conflict where there are several."""
     if len(public) > 1:
         raise Conflict(
-            f"{len(public)} owners have a public endpoint {name!r}, such as {public[0]}: name it as OWNER/{name}",
+            f"{len(public)} owners have a public endpoint {name!r}, such as {min(public)}: name it as OWNER/{name}",
             code="endpoint_ambiguous",
         )
-    return of_name[public[0]]
+    (lane,) = public.values()
+    return lane
 
 
 def _stopping() -> Unavailable:

@@ -204,6 +204,8 @@ class Callbacks:
     async def _attempt(self, delivery: Delivery, traceparent: str | None = None) -> Attempt:
         import httpx2  # only now: most starts send no callback
 
+        from openlaunch.server.queue.http_post import NO_ANSWER
+
         pieces = await self._pieces_of(delivery)
         began, start = clock.now(), time.monotonic()
         if pieces is None:
@@ -219,7 +221,7 @@ class Callbacks:
                 error = f"the receiver answered {status}"
         except TimeoutError:
             error = f"there was no answer within {self._seconds:g} s"
-        except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ValueError, APIError) as problem:
+        except (OSError, *NO_ANSWER, httpx2.InvalidURL, ssl.SSLError, ValueError, APIError) as problem:
             error = clean(f"{type(problem).__name__}: {problem}")[:MAX_ERROR]
         except Exception as problem:  # it counts as an attempt, or this would be tried every second for ever
             log.exception("the callback %s could not be sent", delivery.id)

@@ -1,6 +1,7 @@
 """POSTs to receivers that callers name, at addresses that may be called."""
 
 import asyncio
+import base64
 import os
 import socket
 import ssl
@@ -15,9 +16,6 @@ from openlaunch_worker.addresses import check
 
 if TYPE_CHECKING:
     import httpx2
-
-CONNECT_SECONDS = 5.0
-"""Limit for one of a name's addresses, so that there is time for the next one."""
 
 LOOKUPS = 4
 """Names that are looked up at once. It is the number of threads that uvloop has for that."""
@@ -49,38 +47,30 @@ class Poster:
 
         Raises:
             OSError: the name has no address, or one that may not be called.
-            httpx2.HTTPError: there was no answer.
+            one of `http_post.NO_ANSWER`: there was no answer.
             ValueError: the client certificate in `auth` is not valid.
         """
-        import httpx2  # only now: most starts send no callback
+        from openlaunch.server.queue import http_post  # only now: most starts send no callback
 
         context = await asyncio.to_thread(self._tls_context, auth)
-        basic = (auth["username"], auth["password"]) if auth.get("kind") == "basic" else None
         headers = {"host": url.netloc.decode("ascii"), **headers}
-        timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
-        async with httpx2.AsyncClient(verify=context, trust_env=False, timeout=timeout, auth=basic) as client:
-            addresses = await self._looked_up(owner, url)
-            for address in addresses:
-                request = client.build_request(
-                    "POST",
-                    url.copy_with(host=address),
-                    content=pieces(),
-                    headers=headers,
-                    extensions={"sni_hostname": url.host},
-                )
-                try:
-                    response = await client.send(request, stream=True)
-                except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                    if address == addresses[-1]:
-                        raise
-                else:
-                    await response.aclose()
-                    return response.status_code
+        if auth.get("kind") == "basic":
+            pair = f"{auth['username']}:{auth['password']}".encode()
+            headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        addresses = await self._looked_up(owner, url)
+        for address in addresses:
+            try:
+                stream = await http_post.connected(address, url, context)
+            except http_post.NOT_CONNECTED:
+                if address == addresses[-1]:
+                    raise
+            else:
+                return await http_post.status_of(stream, url, headers, pieces())
         raise OSError(f"{url.host} has no address")
 
     async def _looked_up(self, owner: str, url: "httpx2.URL") -> list[str]:
-        port = url.port or (443 if url.scheme == "https" else 80)
         look_up = asyncio.get_running_loop().getaddrinfo
+        port = url.port or url.scheme  # whose number is looked up, too
         found = await self._lookups.run(owner, lambda: look_up(url.host, port, type=socket.SOCK_STREAM))
         check(list(found), allow_private=self._allow_private)
         return list(dict.fromkeys(str(where[0]) for *_, where in found))
