@@ -53,7 +53,6 @@ from openlaunch.server.queue.traced import trace_tasks
 from openlaunch.server.settings import Settings
 from openlaunch.server.spans import Spans
 from openlaunch.store import quotas as quota_store
-from openlaunch.store.base import Store
 from openlaunch.wire.events import EventKind
 
 if TYPE_CHECKING:
@@ -65,191 +64,265 @@ if TYPE_CHECKING:
 async def started_parts(settings: Settings, data: DataDir, url: str) -> AsyncIterator[Context]:
     """Start the parts; at the end they are stopped."""
     async with contextlib.AsyncExitStack() as stack:
-        store = await drivers.open_store(settings, data)
-        stack.push_async_callback(store.close)
-        counts = ServerCounts()
-        store.on_commit(counts.committed)
-        if store.is_service:
-            follower = DatabaseClock(store)
+        parts = _Parts(settings, data, url, stack)
+        await parts.open_records()
+        await parts.open_access()
+        parts.make_lanes()
+        parts.make_controller()
+        parts.make_queue()
+        await parts.let_workers_connect()
+        parts.start_recordings()
+        await parts.start_controller()
+        await parts.start_queue()
+        parts.make_jobs()
+        await parts.lead()
+        parts.start_reports()
+        yield parts.context()
+
+
+class _Parts:
+    """The parts as far as they are there: each step uses those before it, and has the stack stop its own."""
+
+    def __init__(self, settings: Settings, data: DataDir, url: str, stack: contextlib.AsyncExitStack) -> None:
+        self.settings, self.data, self.url = settings, data, url
+        self.stack = stack
+
+    async def open_records(self) -> None:
+        self.store = await drivers.open_store(self.settings, self.data)
+        self.stack.push_async_callback(self.store.close)
+        self.counts = ServerCounts()
+        self.store.on_commit(self.counts.committed)
+        if self.store.is_service:
+            follower = DatabaseClock(self.store)
             await follower.start()
-            stack.push_async_callback(follower.stop)
-        records = await drivers.open_cluster(settings, data, url)
-        if records is not None:
-            stack.push_async_callback(records.close)
-        cluster = None if records is None else Cluster(records)
-        artifacts = await drivers.open_own_artifacts(settings, data)
-        secret = data.keys.url_secret()
-        signer = UrlSigner(secret)
-        quotas = Quotas(settings)
-        await _read_quotas(store, quotas)
-        keyring = Keyring(store, secret, quotas)
-        await keyring.start()
-        stack.push_async_callback(keyring.stop)
-        schemas = SchemaCache(store)
-        stack.push_async_callback(schemas.checks.stop)
-        lanes = Lanes(settings)
-        spans = _spans(settings)
-        if spans is not None:
-            stack.callback(spans.close)
-            lanes.on_new = partial(trace_starts, spans)
-        workers = Workers(settings, artifacts, lanes, schemas)
-        vault = Vault(data.keys, settings.secrets_key, shared=cluster is not None)
-        engine, nodes, gpus = drivers.machines(settings, data)
-        stack.push_async_callback(engine.close)
-        controller = Controller(
-            store,
-            workers,
-            lanes,
-            engine,
-            ControllerSettings(
-                data.logs,
-                settings.limit_memory,
-                scale_down_after=settings.scale_down_seconds,
-                stuck_grace=settings.drain_seconds,
-                interrupt_grace=settings.interrupt_grace_seconds,
-                swap=SwapRule(settings.gpu_min_stay_seconds, settings.gpu_max_wait_seconds),
-            ),
+            self.stack.push_async_callback(follower.stop)
+        self.records = await drivers.open_cluster(self.settings, self.data, self.url)
+        if self.records is not None:
+            self.stack.push_async_callback(self.records.close)
+        self.cluster = None if self.records is None else Cluster(self.records)
+        self.artifacts = await drivers.open_own_artifacts(self.settings, self.data)
+
+    async def open_access(self) -> None:
+        self.secret = self.data.keys.url_secret()
+        self.signer = UrlSigner(self.secret)
+        self.quotas = Quotas(self.settings)
+        await self._read_quotas()
+        self.keyring = Keyring(self.store, self.secret, self.quotas)
+        await self.keyring.start()
+        self.stack.push_async_callback(self.keyring.stop)
+        self.vault = Vault(self.data.keys, self.settings.secrets_key, shared=self.cluster is not None)
+
+    async def _read_quotas(self) -> None:
+        self.quotas.set_all(await self.store.read(quota_store.list_all))
+
+    def make_lanes(self) -> None:
+        self.schemas = SchemaCache(self.store)
+        self.stack.push_async_callback(self.schemas.checks.stop)
+        self.lanes = Lanes(self.settings)
+        self.spans = _spans(self.settings)
+        if self.spans is not None:
+            self.stack.callback(self.spans.close)
+            self.lanes.on_new = partial(trace_starts, self.spans)
+        self.workers = Workers(self.settings, self.artifacts, self.lanes, self.schemas)
+
+    def make_controller(self) -> None:
+        self.engine, self.nodes, self.gpus = drivers.machines(self.settings, self.data)
+        self.stack.push_async_callback(self.engine.close)
+        self.controller = Controller(
+            self.store,
+            self.workers,
+            self.lanes,
+            self.engine,
+            _controller_settings(self.settings, self.data),
             clock.now,
-            SecretValues(store, vault),
+            SecretValues(self.store, self.vault),
         )
-        controller.events.on_event = lanes.note_event
-        lanes.on_event = controller.events.add
-        tasks = TaskService(
-            settings,
-            store,
-            artifacts,
-            lanes,
-            schemas,
-            quotas,
-            None if cluster is None else cluster.messages,
-            None if records is None else records.gateway,
+        self.controller.events.on_event = self.lanes.note_event
+        self.lanes.on_event = self.controller.events.add
+
+    def make_queue(self) -> None:
+        self.tasks = TaskService(
+            self.settings,
+            self.store,
+            self.artifacts,
+            self.lanes,
+            self.schemas,
+            self.quotas,
+            None if self.cluster is None else self.cluster.messages,
+            None if self.records is None else self.records.gateway,
         )
-        tasks.runner.budgets = keyring.use.tokens
-        if spans is not None:
-            trace_tasks(tasks, spans)
-        image_jobs = ImageJobs(settings, store, engine, data.logs, quotas)
-        await workers.start(controller.reports)
-        stack.push_async_callback(workers.close)
-        if nodes is not None:
-            demand = controller.reports.demand
-            if cluster is not None:
-                loads = Loads(cluster.messages, lanes, lambda: controller.leads, demand)
-                lanes.load_elsewhere, demand = loads.of, loads.wanted
-                loads.start()
-                nodes.nodes.on_removed = cluster.messages.removed
-                cluster.messages.on_removed = nodes.nodes.removed_elsewhere
-                stack.push_async_callback(loads.stop)
-            await nodes.start_dialling(_share_workers(settings, workers, lanes, demand))
-        recordings = Recordings(
-            artifacts,
-            store,
-            lambda endpoint_id, reason: controller.events.add(
-                endpoint_id, EventKind.RECORDING_STOPPED, reason
-            ),
+        self.tasks.runner.budgets = self.keyring.use.tokens
+        if self.spans is not None:
+            trace_tasks(self.tasks, self.spans)
+
+    async def let_workers_connect(self) -> None:
+        await self.workers.start(self.controller.reports)
+        self.stack.push_async_callback(self.workers.close)
+        if self.nodes is None:
+            return
+        demand = self.controller.reports.demand
+        if self.cluster is not None:
+            messages = self.cluster.messages
+            loads = Loads(messages, self.lanes, lambda: self.controller.leads, demand)
+            self.lanes.load_elsewhere, demand = loads.of, loads.wanted
+            loads.start()
+            self.nodes.nodes.on_removed = messages.removed
+            messages.on_removed = self.nodes.nodes.removed_elsewhere
+            self.stack.push_async_callback(loads.stop)
+        await self.nodes.start_dialling(_share_workers(self.settings, self.workers, self.lanes, demand))
+
+    def start_recordings(self) -> None:
+        add_event = self.controller.events.add
+        self.recordings = Recordings(
+            self.artifacts,
+            self.store,
+            lambda endpoint_id, reason: add_event(endpoint_id, EventKind.RECORDING_STOPPED, reason),
         )
-        lanes.sampler_of = recordings.sampler_of
-        recordings.start()
-        stack.push_async_callback(recordings.stop)
-        stack.push_async_callback(controller.stop, 1.0)
-        if cluster is None:
-            await image_jobs.resume()
-            await controller.start()
+        self.lanes.sampler_of = self.recordings.sampler_of
+        self.recordings.start()
+        self.stack.push_async_callback(self.recordings.stop)
+
+    async def start_controller(self) -> None:
+        self.image_jobs = ImageJobs(self.settings, self.store, self.engine, self.data.logs, self.quotas)
+        self.stack.push_async_callback(self.controller.stop, 1.0)
+        if self.cluster is None:
+            await self.image_jobs.resume()
+            await self.controller.start()
         else:
-            await controller.refresh()
-            await cluster.membership.join()
-            stack.push_async_callback(cluster.membership.leave)
-        await tasks.start(only_server=cluster is None)  # the lock on the data directory proves it
-        stack.push_async_callback(tasks.stop)
-        urls = SignedURLs(signer, settings.url_lifetime_seconds, Proxies(settings))
-        callbacks = Callbacks(
-            settings, store, tasks, CallbackSigner(secret), urls, shared=cluster is not None
+            await self.controller.refresh()
+            await self.cluster.membership.join()
+            self.stack.push_async_callback(self.cluster.membership.leave)
+
+    async def start_queue(self) -> None:
+        shared = self.cluster is not None
+        await self.tasks.start(only_server=not shared)  # the lock on the data directory proves it
+        self.stack.push_async_callback(self.tasks.stop)
+        self.urls = SignedURLs(self.signer, self.settings.url_lifetime_seconds, Proxies(self.settings))
+        signer = CallbackSigner(self.secret)
+        self.callbacks = Callbacks(self.settings, self.store, self.tasks, signer, self.urls, shared=shared)
+        self.callbacks.spans = self.spans
+        self.callbacks.start(self.url)
+        self.stack.push_async_callback(self.callbacks.stop)
+
+    def make_jobs(self) -> None:
+        settings, store, artifacts, tasks = self.settings, self.store, self.artifacts, self.tasks
+        self.endpoints = Endpoints(store, self.controller, tasks.control, self.quotas)
+        self.batch_jobs = BatchJobs(
+            settings, store, artifacts, self.schemas, self.lanes, self.endpoints, tasks, self.quotas
         )
-        callbacks.spans = spans
-        callbacks.start(url)
-        stack.push_async_callback(callbacks.stop)
-        endpoints = Endpoints(store, controller, tasks.control, quotas)
-        batch_jobs = BatchJobs(settings, store, artifacts, schemas, lanes, endpoints, tasks, quotas)
-        model_names = ModelNames(lanes, schemas)
-        model_batches = ModelBatches(
-            settings, store, artifacts, lanes, model_names, tasks, keyring.use.tokens
+        self.model_names = ModelNames(self.lanes, self.schemas)
+        self.model_batches = ModelBatches(
+            settings, store, artifacts, self.lanes, self.model_names, tasks, self.keyring.use.tokens
         )
-        triggers = Triggers(settings, store, image_jobs, lanes, tasks.submitter)
-        unused = UnusedArtifacts(store, artifacts, settings, settings.kept_bundle_versions)
-        old_queues = OldQueues(store, lanes, settings.queue_old_seconds, controller.events.add)
+        self.triggers = Triggers(settings, store, self.image_jobs, self.lanes, tasks.submitter)
+
+    async def lead(self) -> None:
+        """Do what one server does for all; in a cluster, once this one is the leader."""
         leading = Leading(
-            controller, tasks.retention, batch_jobs, model_batches, image_jobs, triggers, unused, old_queues
+            self.controller,
+            self.tasks.retention,
+            self.batch_jobs,
+            self.model_batches,
+            self.image_jobs,
+            self.triggers,
+            UnusedArtifacts(self.store, self.artifacts, self.settings, self.settings.kept_bundle_versions),
+            OldQueues(self.store, self.lanes, self.settings.queue_old_seconds, self.controller.events.add),
         )
-        stack.push_async_callback(leading.stop)
-        if cluster is None:
+        self.stack.push_async_callback(leading.stop)
+        if self.cluster is None:
             await leading.start_beside_controller()
-        else:
-            await leading.wait()
-            shared_use = SharedUse(cluster.messages, keyring.use)
-            cluster.messages.on_used = keyring.use.used_elsewhere
-            shared_use.start()
-            stack.push_async_callback(shared_use.stop)
-            feed = Feed(
-                {
-                    "api_keys": keyring.load,
-                    "quotas": partial(_read_quotas, store, quotas),
-                    "endpoints": controller.refresh,
-                    "batch_jobs": batch_jobs.refresh,
-                    "model_batches": model_batches.refresh,
-                    "docker_image_jobs": image_jobs.refresh,
-                    "triggers": triggers.changed_elsewhere,
-                }
-            )
-            await cluster.start(
-                cast("SharedStore", store), tasks.housekeeper, leading, feed, settings.drain_seconds
-            )
-            stack.push_async_callback(cluster.stop)
-        leads = None if cluster is None or engine.keeps_workers else lambda: controller.leads
-        history = History(store if cluster is None else None, lanes.watched)
-        history.start()
-        stack.push_async_callback(history.stop)
-        health = Health(store, artifacts, data.root, None if nodes is None else nodes.problems, leads)
-        health.on_lag = counts.loop_lag.observe
-        health.start()
-        stack.push_async_callback(health.stop)
-        yield Context(
+            return
+        await leading.wait()
+        shared_use = SharedUse(self.cluster.messages, self.keyring.use)
+        self.cluster.messages.on_used = self.keyring.use.used_elsewhere
+        shared_use.start()
+        self.stack.push_async_callback(shared_use.stop)
+        feed = Feed(
+            {
+                "api_keys": self.keyring.load,
+                "quotas": self._read_quotas,
+                "endpoints": self.controller.refresh,
+                "batch_jobs": self.batch_jobs.refresh,
+                "model_batches": self.model_batches.refresh,
+                "docker_image_jobs": self.image_jobs.refresh,
+                "triggers": self.triggers.changed_elsewhere,
+            }
+        )
+        await self.cluster.start(
+            cast("SharedStore", self.store),
+            self.tasks.housekeeper,
+            leading,
+            feed,
+            self.settings.drain_seconds,
+        )
+        self.stack.push_async_callback(self.cluster.stop)
+
+    def start_reports(self) -> None:
+        self.history = History(self.store if self.cluster is None else None, self.lanes.watched)
+        self.history.start()
+        self.stack.push_async_callback(self.history.stop)
+        away = None if self.nodes is None else self.nodes.problems
+        serves_alone = self.cluster is None or self.engine.keeps_workers
+        leads = None if serves_alone else lambda: self.controller.leads
+        self.health = Health(self.store, self.artifacts, self.data.root, away, leads)
+        self.health.on_lag = self.counts.loop_lag.observe
+        self.health.start()
+        self.stack.push_async_callback(self.health.stop)
+
+    def context(self) -> Context:
+        """Return what answers requests by HTTP."""
+        settings, store, artifacts = self.settings, self.store, self.artifacts
+        cluster, nodes = self.cluster, self.nodes
+        return Context(
             settings=settings,
             store=store,
             artifacts=artifacts,
-            signer=signer,
-            urls=urls,
-            schemas=schemas,
-            keyring=keyring,
-            lanes=lanes,
-            workers=workers,
-            endpoints=endpoints,
-            controller=controller,
-            tasks=tasks,
-            callbacks=callbacks,
-            batch_jobs=batch_jobs,
-            model_names=model_names,
-            model_batches=model_batches,
-            image_jobs=image_jobs,
-            triggers=triggers,
-            health=health,
-            history=history,
-            storage=Storage(data, store, artifacts, settings, settings, settings.cache_bytes),
+            signer=self.signer,
+            urls=self.urls,
+            schemas=self.schemas,
+            keyring=self.keyring,
+            lanes=self.lanes,
+            workers=self.workers,
+            endpoints=self.endpoints,
+            controller=self.controller,
+            tasks=self.tasks,
+            callbacks=self.callbacks,
+            batch_jobs=self.batch_jobs,
+            model_names=self.model_names,
+            model_batches=self.model_batches,
+            image_jobs=self.image_jobs,
+            triggers=self.triggers,
+            health=self.health,
+            history=self.history,
+            storage=Storage(self.data, store, artifacts, settings, settings, settings.cache_bytes),
             log_streams=LogStreams(),
-            recordings=recordings,
+            recordings=self.recordings,
             audit=AuditLog(store, settings),
-            quotas=quotas,
-            secrets=Secrets(store, vault, controller),
-            uploads=Uploads(quotas, store, artifacts),
+            quotas=self.quotas,
+            secrets=Secrets(store, self.vault, self.controller),
+            uploads=Uploads(self.quotas, store, artifacts),
             connections=Connections(
                 allowed_connections(settings.max_connections), grpc=settings.grpc_port is not None
             ),
-            counts=counts,
-            spans=spans,
-            gpus=gpus,
-            cluster=records,
+            counts=self.counts,
+            spans=self.spans,
+            gpus=self.gpus,
+            cluster=self.records,
             reach=None if cluster is None or nodes is None else nodes.reach,
             name="" if nodes is None else nodes.connections.name,
             resign=None if cluster is None else cluster.resign,
         )
+
+
+def _controller_settings(settings: Settings, data: DataDir) -> ControllerSettings:
+    return ControllerSettings(
+        data.logs,
+        settings.limit_memory,
+        scale_down_after=settings.scale_down_seconds,
+        stuck_grace=settings.drain_seconds,
+        interrupt_grace=settings.interrupt_grace_seconds,
+        swap=SwapRule(settings.gpu_min_stay_seconds, settings.gpu_max_wait_seconds),
+    )
 
 
 def _share_workers(
@@ -275,7 +348,3 @@ def _spans(settings: Settings) -> Spans | None:
     if settings.otlp_endpoint is None:
         return None
     return Spans(settings.otlp_endpoint, settings.trace_ratio, version("openlaunch"))
-
-
-async def _read_quotas(store: Store, quotas: Quotas) -> None:
-    quotas.set_all(await store.read(quota_store.list_all))
