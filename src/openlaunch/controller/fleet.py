@@ -82,17 +82,8 @@ class Traffic(Protocol):
     def trials(self, endpoint_id: str) -> dict[int, Trial]:
         """Return how predictions have ended, by generation, where a canary or a probation makes them count."""
 
-    def note_build(self, endpoint_id: str, seconds: float) -> None:
-        """Count how long the build of an environment took, from its turn on."""
-
-    def note_end(self, endpoint_id: str, end: WorkerEnd) -> None:
-        """Count why a worker ended."""
-
-    def note_gpu_wait(self, endpoint_id: str, seconds: float) -> None:
-        """Count how long the endpoint waited for the GPUs of a worker, until it had them."""
-
-    def note_swap(self, endpoint_id: str) -> None:
-        """Count a worker that the endpoint gives up, because others wait for its GPUs."""
+    def numbers(self, endpoint_id: str) -> "Numbers":
+        """Return where what happens to the endpoint is counted; of one that was deleted, nothing is kept."""
 
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         """Route predictions by this record, which is new or has changed."""
@@ -108,6 +99,22 @@ class Traffic(Protocol):
 
         Async tasks stay queued. A later `update_endpoint` or a worker that becomes ready ends this state.
         """
+
+
+class Numbers(Protocol):
+    """Where what happens to an endpoint is counted."""
+
+    def built(self, seconds: float) -> None:
+        """Count how long the build of an environment took, from its turn on."""
+
+    def worker_ended(self, end: WorkerEnd) -> None:
+        """Count why a worker ended."""
+
+    def waited_for_gpus(self, seconds: float) -> None:
+        """Count how long the endpoint waited for the GPUs of a worker, until it had them."""
+
+    def swapped(self) -> None:
+        """Count a worker that the endpoint gives up, because others wait for its GPUs."""
 
 
 class FleetEvents(Protocol):

@@ -111,7 +111,7 @@ class Generations:
             state.bundle, state.build = bundle, Build.BUILT
             endpoint.tell(EventKind.ENVIRONMENT_BUILT)
             if state.build_since:
-                parts.traffic.note_build(endpoint.id, endpoint.now() - state.build_since)
+                parts.traffic.numbers(endpoint.id).built(endpoint.now() - state.build_since)
             parts.environment_built()
         except Exception as error:
             self._failed(state, began, error)

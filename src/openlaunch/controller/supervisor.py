@@ -172,7 +172,7 @@ class Supervisor:
         waits = lacks and not is_held_up(s, capacity.free_gpus)
         waited = shares.report(endpoint_id, share, s.now, wake, waits=waits)
         if waited is not None:
-            self._parts.traffic.note_gpu_wait(endpoint_id, waited)
+            self._parts.traffic.numbers(endpoint_id).waited_for_gpus(waited)
         swaps = shares.swaps(capacity.free_gpus, s.now)
         shares.wake_givers(swaps, but=endpoint_id)
         may_take = swaps.free_for(endpoint_id, capacity.free_gpus)
@@ -194,7 +194,7 @@ class Supervisor:
             case actions.DrainWorker(worker_id):
                 self._control.drain(worker_id)
                 if self._gives:
-                    self._parts.traffic.note_swap(self.endpoint.id)
+                    self._parts.traffic.numbers(self.endpoint.id).swapped()
             case actions.StopWorker(worker_id, failure):
                 self._control.stop(worker_id, failure)
             case actions.SetStatus():

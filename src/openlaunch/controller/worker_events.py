@@ -109,7 +109,7 @@ class WorkerEvents:
     def ended(self, worker_id: str, ended: WorkerExit) -> None:
         if (worker := self._roster.get(worker_id)) is not None:
             away = bool(ended.node)
-            self._endpoint.parts.traffic.note_end(self._endpoint.id, end_of(worker, ended))
+            self._endpoint.parts.traffic.numbers(self._endpoint.id).worker_ended(end_of(worker, ended))
             worker.expected = worker.expected or away  # which tells nothing against the bundle
             reason = str(ended) if away else worker.end_reason or str(ended)
             self._control.gone(worker, reason, ended.last_lines, with_node=away, served=ended.served)

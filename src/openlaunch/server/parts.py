@@ -126,6 +126,7 @@ class _Parts:
         self.workers = Workers(self.settings, self.artifacts, self.lanes, self.schemas)
 
     def make_controller(self) -> None:
+        lanes = self.lanes
         self.engine, self.nodes, self.gpus = drivers.machines(self.settings, self.data)
         self.stack.push_async_callback(self.engine.close)
         self.controller = Controller(
@@ -137,8 +138,8 @@ class _Parts:
             clock.now,
             SecretValues(self.store, self.vault),
         )
-        self.controller.events.on_event = self.lanes.note_event
-        self.lanes.on_event = self.controller.events.add
+        self.controller.events.on_event = lambda endpoint_id, kind: lanes.numbers(endpoint_id).happened(kind)
+        lanes.on_event = self.controller.events.add
 
     def make_queue(self) -> None:
         self.tasks = TaskService(

@@ -36,13 +36,13 @@ from openlaunch.engines.base import (
     WorkerExit,
     WorkerSpec,
 )
+from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.store import bundles, endpoints, tables
 from openlaunch.store.records import BundleRecord, CanaryRecord, EndpointRecord
 from openlaunch.wire.bundles import CloudpickleArtifactFlavor
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 from openlaunch.wire.why import EndpointWhy
-from openlaunch.wire.workers import WorkerEnd
 
 T = TypeVar("T")
 
@@ -180,17 +180,8 @@ class FakeFleet:
     def remove_endpoint(self, endpoint_id: str) -> None:
         pass
 
-    def note_end(self, endpoint_id: str, end: WorkerEnd) -> None:
-        """Nobody asks for it."""
-
-    def note_build(self, endpoint_id: str, seconds: float) -> None:
-        pass
-
-    def note_gpu_wait(self, endpoint_id: str, seconds: float) -> None:
-        """Nobody asks for it."""
-
-    def note_swap(self, endpoint_id: str) -> None:
-        """Nobody asks for it."""
+    def numbers(self, endpoint_id: str) -> EndpointCounts:
+        return EndpointCounts()
 
     def set_elsewhere(self, *, elsewhere: bool) -> None:
         """There is one server."""

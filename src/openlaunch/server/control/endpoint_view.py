@@ -12,6 +12,7 @@ from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.metrics_view import times_of
+from openlaunch.server.metrics.histograms import Histogram
 from openlaunch.server.prediction.inputs import without_secrets
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store.records import CanaryRecord, EndpointRecord
@@ -70,7 +71,8 @@ def _canary(context: Context, endpoint: EndpointRecord, names: BundleNames) -> C
 
 def _side(context: Context, endpoint_id: str, generation: int) -> TrafficSide:
     trial = context.lanes.trials(endpoint_id).get(generation, Trial())
-    ran = times_of(context.lanes.trial_times(endpoint_id, generation))
+    lane = context.lanes.get(endpoint_id)
+    ran = times_of(Histogram() if lane is None else lane.trials.times(generation))
     return shown(
         TrafficSide, trial, workers=context.controller.view.workers_of(endpoint_id, generation), ran=ran
     )
@@ -165,8 +167,9 @@ def workers_of(context: Context, endpoint: EndpointRecord) -> list[WorkerRespons
 
 
 def _predictions(context: Context, endpoint_id: str) -> PredictionWindows | None:
-    windows = context.lanes.windows(endpoint_id)
-    return None if windows is None else PredictionWindows.model_validate(windows, from_attributes=True)
+    if (lane := context.lanes.get(endpoint_id)) is None:
+        return None
+    return PredictionWindows.model_validate(lane.tally.windows(), from_attributes=True)
 
 
 def _deployment(context: Context, endpoint: EndpointRecord) -> DeploymentState:

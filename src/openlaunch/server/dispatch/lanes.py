@@ -1,23 +1,22 @@
 """The lanes of all endpoints, as the controller adds, changes and removes them."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from openlaunch.controller.fleet import FleetEvents, Load
 from openlaunch.controller.trial import Trial
 from openlaunch.errors import NotFound, Unavailable
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.lanes_by_name import LanesByName
 from openlaunch.server.dispatch.recordings import Sampler
-from openlaunch.server.dispatch.tally import SAMPLE_SECONDS, Windows
+from openlaunch.server.dispatch.tally import SAMPLE_SECONDS
 from openlaunch.server.metrics.counts import EndpointCounts
-from openlaunch.server.metrics.histograms import Histogram
 from openlaunch.server.metrics.history import Watched
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
-from openlaunch.wire.workers import WorkerEnd
 
 
 class Lanes:
@@ -41,8 +40,7 @@ class Lanes:
         self._max_waiting = settings.max_queued_requests
         self._lanes: dict[str, Lane] = {}
         self._elsewhere = False
-        self._by_name: dict[str, dict[str, Lane]] = {}
-        """By the names of endpoints and of their owners."""
+        self.by_name = LanesByName()
 
     def listen(self, events: FleetEvents) -> None:
         """Report to the controller what happens, and count over time."""
@@ -59,14 +57,6 @@ class Lanes:
 
     def get(self, endpoint_id: str) -> Lane | None:
         return self._lanes.get(endpoint_id)
-
-    def named(self, owner: str, name: str) -> Lane | None:
-        """Return the lane of the owner's endpoint of this name."""
-        return self._by_name.get(name, {}).get(owner)
-
-    def of_name(self, name: str) -> Mapping[str, Lane]:
-        """Return the lanes of all endpoints of this name, by their owners."""
-        return self._by_name.get(name, {})
 
     def queued_of(self, owner: str) -> int:
         """Return how many of the owner's tasks wait, or are on their way to the store."""
@@ -101,21 +91,10 @@ class Lanes:
         lane = self._lanes.get(endpoint_id)
         return 0 if lane is None else lane.workers
 
-    def windows(self, endpoint_id: str) -> Windows | None:
-        """Return how an endpoint's predictions have ended; None for one that was deleted."""
-        lane = self._lanes.get(endpoint_id)
-        return None if lane is None else lane.tally.windows()
-
     def trials(self, endpoint_id: str) -> dict[int, Trial]:
         lane = self._lanes.get(endpoint_id)
         counts = {} if lane is None else lane.trials.counts
         return {number: each.trial() for number, each in counts.items()}
-
-    def trial_times(self, endpoint_id: str, generation: int) -> Histogram:
-        """Return how long a generation's answers took in their workers; nothing of one that was not on trial."""
-        lane = self._lanes.get(endpoint_id)
-        counts = None if lane is None else lane.trials.counts.get(generation)
-        return Histogram() if counts is None else counts.ran
 
     def numbers(self, endpoint_id: str) -> EndpointCounts:
         """Return what was counted of an endpoint; nothing of one that was deleted."""
@@ -131,27 +110,6 @@ class Lanes:
             found.append(Watched(lane.endpoint.id, lane.numbers, gauges))
         return found
 
-    def note_event(self, endpoint_id: str, kind: EventKind) -> None:
-        """Count an event of an endpoint."""
-        if (lane := self._lanes.get(endpoint_id)) is not None:
-            lane.numbers.events[kind.value] += 1
-
-    def note_build(self, endpoint_id: str, seconds: float) -> None:
-        if (lane := self._lanes.get(endpoint_id)) is not None:
-            lane.numbers.build_seconds.observe(seconds)
-
-    def note_end(self, endpoint_id: str, end: WorkerEnd) -> None:
-        if (lane := self._lanes.get(endpoint_id)) is not None:
-            lane.numbers.ends[end.value] += 1
-
-    def note_gpu_wait(self, endpoint_id: str, seconds: float) -> None:
-        if (lane := self._lanes.get(endpoint_id)) is not None:
-            lane.numbers.gpu_waits.observe(seconds)
-
-    def note_swap(self, endpoint_id: str) -> None:
-        if (lane := self._lanes.get(endpoint_id)) is not None:
-            lane.numbers.swaps += 1
-
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         lane = self._lanes.get(endpoint.id)
         if lane is None:
@@ -165,20 +123,13 @@ class Lanes:
             )
             lane.set_elsewhere(elsewhere=self._elsewhere)
             self.on_new(lane)
-        self._forget_name(lane)
-        self._by_name.setdefault(endpoint.name, {})[endpoint.owner] = lane
+        self.by_name.remove(lane)
+        self.by_name.add(endpoint.owner, endpoint.name, lane)
         if lane.endpoint.spec.record != endpoint.spec.record or lane.tally.sampler is None:
             lane.tally.sampler = self.sampler_of(endpoint)
         lane.update(endpoint)
         if endpoint.status is not EndpointStatus.UPDATE_FAILED:
             lane.refusal = None
-
-    def _forget_name(self, lane: Lane) -> None:
-        of_name = self._by_name.get(lane.endpoint.name, {})
-        if of_name.get(lane.endpoint.owner) is lane:
-            del of_name[lane.endpoint.owner]
-            if not of_name:
-                del self._by_name[lane.endpoint.name]
 
     def _free_slots(self, lane: Lane) -> None:
         if lane.endpoint.id in self._lanes:
@@ -187,7 +138,7 @@ class Lanes:
     def remove_endpoint(self, endpoint_id: str) -> None:
         lane = self._lanes.pop(endpoint_id, None)
         if lane is not None:
-            self._forget_name(lane)
+            self.by_name.remove(lane)
             lane.refuse_waiting(
                 NotFound(f"the endpoint {lane.endpoint.name!r} was deleted", code="endpoint_not_found")
             )

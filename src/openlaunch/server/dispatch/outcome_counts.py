@@ -87,6 +87,11 @@ class Trials:
         """Return where a generation's outcomes are counted; None where it is not on trial."""
         return self.counts[generation] if generation in self._rules else None
 
+    def times(self, generation: int) -> Histogram:
+        """Return how long a generation's answers took in their workers; nothing of one that was not on trial."""
+        counts = self.counts.get(generation)
+        return Histogram() if counts is None else counts.ran
+
     def is_barred(self, generation: int) -> bool:
         return generation in self._barred
 

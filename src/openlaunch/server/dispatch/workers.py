@@ -1,41 +1,28 @@
 """The workers of all endpoints, as the controller expects, drains and forgets them."""
 
 import asyncio
-import hashlib
-import json
-import logging
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, cast
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.artifacts.locations import key_of
 from openlaunch.controller.fleet import FleetEvents
 from openlaunch.engines.base import Standing
 from openlaunch.errors import Unavailable
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.link_server import LinkServer
-from openlaunch.server.dispatch.links import Expected
 from openlaunch.server.dispatch.member import Member
+from openlaunch.server.dispatch.starts import Starts
 from openlaunch.server.dispatch.work import Call, Work
 from openlaunch.server.prediction.schema_cache import SchemaCache
-from openlaunch.server.prediction.schemas import document_of
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import BundleRecord, EndpointRecord
-from openlaunch.wire.bundles import DERIVED, ImageFlavor
-from openlaunch.wire.endpoints import EndpointType
-from openlaunch_worker.batching import BatchRule
 from openlaunch_worker.calling import calls_token
-from openlaunch_worker.documents import Limits, Start
 
 if TYPE_CHECKING:
     from openlaunch.nodes.agent_link import WorkerChannel
     from openlaunch.nodes.calls import WorkerNews
     from openlaunch.server.dispatch.seats import LedLink, LedMember, Seats
-
-log = logging.getLogger(__name__)
-
-READ_AGAIN_SECONDS = 1.0
 
 
 class Calls(Protocol):
@@ -73,10 +60,9 @@ class Workers:
     def __init__(
         self, settings: WorkerSettings, artifacts: Artifacts, lanes: Lanes, schemas: SchemaCache
     ) -> None:
-        self._settings = settings
-        self._artifacts = artifacts
         self._lanes = lanes
-        self._schemas = schemas
+        self._starts = Starts(settings, artifacts, schemas)
+        self.terms = self._starts.terms
         self.arriving = ArrivingAnswers(settings.max_answers_bytes // 2)
         self._links = LinkServer(self._use_token)
         self.seats: Seats | None = None
@@ -178,15 +164,7 @@ class Workers:
         generation: int,
         secrets: Mapping[str, str],
     ) -> None:
-        self._schemas.keep(bundle)
-        expected = Expected(
-            worker_id,
-            self._start(endpoint, bundle, generation, secrets),
-            lambda: self._bundle_bytes(bundle),
-            self._settings.interrupt_grace_seconds,
-            generation,
-            endpoint.spec_of(generation).max_requests_per_worker or 0,
-        )
+        expected = self._starts.expected(worker_id, endpoint, bundle, generation, secrets)
         lane, seats = self._lanes.of(endpoint.id), self.seats
         if seats is None:
             member = self._callers[calls_token(token)] = Member(
@@ -196,35 +174,6 @@ class Workers:
             member = seats.led(expected, token, lane, self._events)
         member.owner = endpoint.owner
         self._members[worker_id] = self._expected[token] = member
-
-    def terms(
-        self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int, secrets: Mapping[str, str]
-    ) -> str:
-        start = json.dumps(self._start(endpoint, bundle, generation, secrets).to_json(), sort_keys=True)
-        return hashlib.sha256(start.encode()).hexdigest()
-
-    def _start(
-        self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int, secrets: Mapping[str, str]
-    ) -> Start:
-        spec = endpoint.spec_of(generation)
-        limits = Limits(
-            spec.slots,
-            self._settings.max_result_bytes,
-            self._settings.max_body_bytes,
-            self._settings.url_timeout_seconds,
-            self._settings.private_addresses,
-            None if (batching := spec.batching) is None else BatchRule(batching.max_size, batching.max_wait),
-            _defaults_of(bundle),
-            **spec.hook_seconds,
-        )
-        flavor, variables = bundle.flavor.model_dump(mode="json"), {**(spec.env or {}), **secrets}
-        if "env" in flavor:  # what the bundle's own server is started with
-            flavor["env"] = {**(flavor["env"] or {}), **variables}
-        return Start(flavor, limits, endpoint.endpoint_type is EndpointType.STREAMING, variables)
-
-    def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
-        location = "" if isinstance(bundle.flavor, ImageFlavor) else bundle.flavor.location
-        return _read(self._artifacts, key_of(location)) if location else _nothing()
 
     def drain(self, worker_id: str) -> None:
         if (member := self._members.get(worker_id)) is not None:
@@ -255,30 +204,3 @@ class Workers:
         if self.seats is not None and self.seats.is_excused(worker_id):
             return True
         return member is not None and member.is_excused
-
-
-def _defaults_of(bundle: BundleRecord) -> dict[str, Any] | None:
-    """Return the schema from which a worker fills in defaults; where it comes from a function, that has them."""
-    document = document_of(bundle.schemas, "RequestSchema")
-    return None if document is None or DERIVED in bundle.schemas["RequestSchema"] else document
-
-
-async def _read(artifacts: Artifacts, key: str) -> AsyncIterator[bytes]:
-    """Yield the bytes of a bundle; a service that is away is asked again, for as long as the worker waits."""
-    begun = False
-    while True:
-        try:
-            async for piece in artifacts.stream(key):
-                begun = True
-                yield piece
-            return
-        except Unavailable as error:
-            if begun or not artifacts.is_service:
-                raise
-            log.warning("a worker waits for its bundle: %s", error)
-            await asyncio.sleep(READ_AGAIN_SECONDS)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    """Yield the bytes of a command without files."""
-    yield b""

@@ -83,7 +83,7 @@ class ModelNames:
         What is somebody else's comes behind all that is the caller's own, or a public endpoint could be given a name
         so as to get what is meant for the caller's model.
         """
-        if (own := self._lanes.named(owner or caller, name)) is not None and may_predict(
+        if (own := self._lanes.by_name.get(owner or caller, name)) is not None and may_predict(
             own.endpoint, caller
         ):
             return own
@@ -95,7 +95,7 @@ class ModelNames:
             return found.get(owner or caller)
         found |= {
             each: lane
-            for each, lane in self._lanes.of_name(name).items()
+            for each, lane in self._lanes.by_name.all(name).items()
             if may_predict(lane.endpoint, caller)
         }
         return the_only_one(name, found) if found else None
@@ -137,7 +137,7 @@ class ModelNames:
         """Return what the caller names an endpoint: its name, with its owner where that alone is another's."""
         others = [
             owner
-            for owner, lane in self._lanes.of_name(endpoint.name).items()
+            for owner, lane in self._lanes.by_name.all(endpoint.name).items()
             if owner == caller or lane.endpoint.spec.public_inference
         ]
         is_clear = endpoint.owner == caller or others == [endpoint.owner]

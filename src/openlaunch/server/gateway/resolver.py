@@ -92,7 +92,7 @@ class EndpointResolver:
 
     def origins(self, head: Head, owner: str | None, name: str) -> frozenset[str]:
         """Return the origins of which pages may call an endpoint by this name."""
-        found = self._lanes.of_name(name)
+        found = self._lanes.by_name.all(name)
         lanes = [lane for each, lane in found.items() if owner in (None, each)]
         if head.method != b"OPTIONS":
             with suppress(APIError):  # of which the page may read why
@@ -112,7 +112,7 @@ class EndpointResolver:
     def _named(self, name: str, owner: str) -> Lane | None:
         """Find the endpoint that is named in place of an id: one's own by its name, another's by `owner/name`."""
         *others, own_name = unquote(name).split("/", 1)
-        return self._lanes.named(others[0] if others else owner, own_name)
+        return self._lanes.by_name.get(others[0] if others else owner, own_name)
 
 
 def find_by_name(lanes: Lanes, caller: str, owner: str | None, name: str) -> Lane:
@@ -122,7 +122,7 @@ def find_by_name(lanes: Lanes, caller: str, owner: str | None, name: str) -> Lan
         NotFound: there is none.
         Conflict: several owners have public ones of this name.
     """
-    of_name = lanes.of_name(name)
+    of_name = lanes.by_name.all(name)
     if (mine := of_name.get(owner or caller)) is not None and may_predict(mine.endpoint, caller):
         return mine
     public = {each: lane for each, lane in of_name.items() if lane.endpoint.spec.public_inference}

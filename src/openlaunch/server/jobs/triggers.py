@@ -162,7 +162,7 @@ class Triggers:
     def _due_task(self, trigger: TriggerRecord, now: float) -> _DueTask:
         """Make the task of a trigger that is due, or say why there is none."""
         name = trigger.endpoint_name or ""
-        lane = self._lanes.named(trigger.owner, name)
+        lane = self._lanes.by_name.get(trigger.owner, name)
         if lane is None:
             return _DueTask(trigger, None, None, f"there is no endpoint named {name!r}")
         if lane.endpoint.endpoint_type is not EndpointType.ASYNC:

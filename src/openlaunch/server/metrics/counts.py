@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from openlaunch.errors import APIError
 from openlaunch.server.metrics.histograms import SECONDS, SIZES, Histogram
+from openlaunch.wire.events import EventKind
+from openlaunch.wire.workers import WorkerEnd
 from openlaunch_worker.frames import Outcome
 
 MAX_GENERATIONS = 8
@@ -206,6 +208,21 @@ class EndpointCounts:
             if len(self.generations) > MAX_GENERATIONS:
                 self.refused.add(self.generations.pop(min(self.generations)))
         return self.generations[generation]
+
+    def happened(self, kind: EventKind) -> None:
+        self.events[kind.value] += 1
+
+    def built(self, seconds: float) -> None:
+        self.build_seconds.observe(seconds)
+
+    def worker_ended(self, end: WorkerEnd) -> None:
+        self.ends[end.value] += 1
+
+    def waited_for_gpus(self, seconds: float) -> None:
+        self.gpu_waits.observe(seconds)
+
+    def swapped(self) -> None:
+        self.swaps += 1
 
     @property
     def activity(self) -> int:

@@ -7,8 +7,8 @@ from obstore.store import MemoryStore
 
 from openlaunch.artifacts.objects import ObjectArtifacts
 from openlaunch.errors import Unavailable
-from openlaunch.server.dispatch import workers
-from openlaunch.server.dispatch.workers import _read
+from openlaunch.server.dispatch import starts
+from openlaunch.server.dispatch.starts import _read
 
 
 class Away(ObjectArtifacts):
@@ -30,7 +30,7 @@ async def read(artifacts):
 
 
 def test_a_bundle_waits_for_its_service(monkeypatch):
-    monkeypatch.setattr(workers, "READ_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(starts, "READ_AGAIN_SECONDS", 0)
     artifacts = Away(MemoryStore())
     artifacts.is_service = True
     assert asyncio.run(read(artifacts)) == b"bytes"

@@ -116,7 +116,7 @@ def _next(schedule: str, now: float) -> float:
 async def _check_task(context: Context, owner: str, name: str, args: dict[str, Any] | None) -> None:
     """Raise what a request with these args would be refused with."""
     lane = found(
-        context.lanes.named(owner, name), f"you have no endpoint named {name!r}", "endpoint_not_found"
+        context.lanes.by_name.get(owner, name), f"you have no endpoint named {name!r}", "endpoint_not_found"
     )
     if lane.endpoint.endpoint_type is not EndpointType.ASYNC:
         kind = lane.endpoint.endpoint_type.value
