@@ -75,6 +75,12 @@ def pid_of(who: str) -> int | None:
     return None
 
 
+def processor_seconds(pid: int) -> float:
+    """The processor time that a process has had, in all of its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def is_alive(process: int | str) -> bool:
     """Whether a process runs, by its number here or by what it called itself."""
     if isinstance(process, str):

@@ -1,12 +1,14 @@
 """Completions, made by the unmodified `scale-llm-engine` package, with an engine that does as it is told."""
 
 import json
+from pathlib import Path
 
 import pytest
 from llm_engine_driver import llm_engine
 from openai_driver import ROUTES, mock_engine
-from server_driver import http
+from server_driver import SMALL, http, processor_seconds
 
+DATA = Path(__file__).parents[2] / "data"
 BODY = {"prompt": "x", "max_new_tokens": 3, "temperature": 0.5}
 SYNC, STREAM = "/v1/llm/completions-sync", "/v1/llm/completions-stream"
 
@@ -83,3 +85,56 @@ def test_no_event_of_a_stream_is_without_json(raw):
     response = raw.post(f"{STREAM}?model_endpoint_name=chat", json=BODY)
     lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data:")]
     assert all(json.loads(line)["request_id"] for line in lines)
+
+
+@pytest.fixture(scope="module")
+def costly(client, raw):
+    bundle = client.create_model_bundle_from_command(
+        model_bundle_name="costly",
+        command=["python", "costly_engine/costly_engine.py"],
+        base_paths=[str(DATA / "costly_engine")],
+        healthcheck_route="/health",
+        openai={"routes": ROUTES[:2]},
+    )
+    made = client.create_model_endpoint(
+        endpoint_name="costly", model_bundle=bundle, endpoint_type="streaming", **{**SMALL, "memory": "1Gi"}
+    )
+    made.wait_until_ready(120)
+
+    def complete(path, prompt, **more):
+        before = processor_seconds(client.server.pid)
+        body = {**BODY, "prompt": prompt, **more}
+        response = raw.post(f"{path}?model_endpoint_name=costly", content=json.dumps(body).encode())
+        return response, processor_seconds(client.server.pid) - before
+
+    return complete
+
+
+@pytest.mark.parametrize(
+    ("path", "prompt", "status", "said"),
+    [
+        (SYNC, "large", 200, '"text":"x"'),
+        (SYNC, "large refusal", 400, "[], [], []"),
+        (SYNC, "deep", 500, "the engine's answer is not a completion"),
+        (STREAM, "large event", 200, "a piece of the engine's stream is too large"),
+        (STREAM, "deep event", 200, "is not a piece of a completion"),
+        (STREAM, "comments", 200, "a piece of the engine's stream is too large"),
+    ],
+)
+def test_what_an_engine_answers_holds_nobody_up(costly, path, prompt, status, said):
+    response, seconds = costly(path, prompt)
+    assert response.status_code == status
+    assert said in response.text
+    assert seconds < SOON
+
+
+def test_a_costly_request_holds_nobody_up(costly):
+    """Of 8 MiB, which the engine gets."""
+    nested = json.loads("[" + "[]," * 2**21 + "[]]")
+    response, seconds = costly(SYNC, "deep", guided_json={"a": nested})
+    assert response.json()["error"]["message"] == "the engine's answer is not a completion"
+    assert seconds < SOON
+
+
+SOON = 0.3
+"""Seconds of the server's processor time, a fraction of what reading takes."""

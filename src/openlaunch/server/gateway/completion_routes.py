@@ -1,39 +1,45 @@
 """llm-engine's completions (`/v1/llm/completions-sync`, `-stream`): requests to `/v1/completions` of an engine."""
 
 import asyncio
-import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
-from pydantic import ValidationError
 
-from openlaunch.errors import BadRequest, ServerError
+from openlaunch.errors import APIError, BadRequest, ServerError
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
+from openlaunch.server.gateway.heartbeats import HEARTBEAT
 from openlaunch.server.gateway.model_exchange import ModelExchange
 from openlaunch.server.gateway.model_routes import ModelRoutes
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import JSON, Connection
-from openlaunch.server.prediction.completions import body_of, tokens_of, v1_output
+from openlaunch.server.prediction.checks import Checks
+from openlaunch.server.prediction.completions import completion_of, tokens_of
 from openlaunch.server.prediction.inputs import ModelInput
+from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.wire import routes
-from openlaunch.wire.batch_completions import CompletionV1Request
-from openlaunch_worker.frames import Body
+from openlaunch_worker.frames import STREAM_WINDOW, Body
 
-LARGE_BYTES = 1 << 20
-"""From this size on, a body is read in a thread."""
+MAX_EVENTS_BYTES = 2 * STREAM_WINDOW
+"""Of an engine's stream at a time: no worker that keeps to the rules sends more, and to take it apart takes time."""
 
 _SYNC, _STREAM = routes.COMPLETIONS_SYNC.encode(), routes.COMPLETIONS_STREAM.encode()
 _DONE = b"[DONE]"
-_BAD_INPUT, _TOO_MANY, _FAILED = 400, 429, 500
+_LINES = re.compile(rb"(?:\A|(?<=[\r\n]))(?:data:|:)[^\r\n]*")
+"""The lines of events that say something."""
+
+_BAD_INPUT, _FAILED = 400, 500
 
 
 class CompletionExchange(ModelExchange):
     """One completion. What the engine answers is written as llm-engine's client reads it."""
 
-    __slots__ = ("_finish", "_is_broken", "_tokens", "_usage")
+    __slots__ = ("_finish", "_is_broken", "_responding", "_tokens", "_usage", "checks")
+
+    checks: Checks
 
     def __init__(self, connection: Connection, handler: HotHandler, head: Head, limit: int) -> None:
         super().__init__(connection, handler, head, limit)
@@ -46,21 +52,28 @@ class CompletionExchange(ModelExchange):
 
     def respond_as_is(self, status: int, headers: Mapping[str, str], body: Body) -> None:
         """Answer with the engine's completion, or its refusal: the client knows the status 400 and few others."""
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            document = None
-        if status >= _BAD_INPUT:
-            text = bytes(body[:2000]).decode("utf-8", "replace")
-            named = document.get("error") if isinstance(document, dict) else None
-            said = named.get("message", text) if isinstance(named, dict) else text
-            status = _BAD_INPUT if status < _FAILED and status != _TOO_MANY else status
-            super().respond_as_is(status, {**headers, **JSON}, json.dumps({"detail": said}).encode())
-        elif isinstance(document, dict) and (output := v1_output(document)) is not None:
-            answer = {"request_id": self.request_id, "output": output}
-            super().respond_as_is(200, JSON, json.dumps(answer).encode())
+        if len(body) <= QUICK_BYTES:
+            self._respond_completed(headers, completion_of(status, body, self.request_id))
         else:
+            self._responding = asyncio.get_running_loop().create_task(
+                self._respond_large(status, headers, body)
+            )
+            self.on_gone = self._responding.cancel
+
+    async def _respond_large(self, status: int, headers: Mapping[str, str], body: Body) -> None:
+        try:
+            made = await self.checks.completion_of(self.owner, status, body, self.request_id)
+        except APIError as error:
+            self.fail(error)
+        else:
+            self.guarded(self._respond_completed, headers, made)
+
+    def _respond_completed(self, headers: Mapping[str, str], made: tuple[int, bytes] | None) -> None:
+        if made is None:
             self.fail(ServerError("the engine's answer is not a completion", code="engine_failed"))
+        else:
+            status, body = made
+            super().respond_as_is(status, {**headers, **JSON} if status >= _BAD_INPUT else JSON, body)
 
     def write(self, data: bytes, headers: Mapping[str, str]) -> None:
         super().write(self._translated(data), headers)
@@ -70,11 +83,13 @@ class CompletionExchange(ModelExchange):
 
     def _translated(self, events: bytes) -> bytes:
         """Return whole events of the engine, and comments, as the client reads them."""
-        made = []
-        for line in events.splitlines():
+        if len(events) > MAX_EVENTS_BYTES:
+            return b"" if self._is_broken else self._error("a piece of the engine's stream is too large")
+        made: list[bytes] = []
+        for line in _LINES.findall(events):
             if line.startswith(b":"):
-                made.append(line + b"\n\n")
-            elif line.startswith(b"data:") and not self._is_broken and (data := line[5:].strip()) != _DONE:
+                made[:0] = [] if made else [HEARTBEAT]  # one is enough to say that something comes
+            elif not self._is_broken and (data := line[5:].strip()) != _DONE:
                 try:
                     made.append(self._event(orjson.loads(data)))
                 except (ValueError, LookupError, TypeError, AttributeError):
@@ -112,7 +127,7 @@ class CompletionExchange(ModelExchange):
 
     def _said(self, output: dict[str, Any] | None, **more: Any) -> bytes:
         document = {"request_id": self.request_id, "output": output, **more}
-        return b"data: %b\n\n" % json.dumps(document).encode()
+        return b"data: %b\n\n" % orjson.dumps(document)
 
 
 class CompletionRoutes(ModelRoutes):
@@ -126,7 +141,8 @@ class CompletionRoutes(ModelRoutes):
 
     def handle(self, exchange: Exchange) -> None:
         """Begin with a request whose body is there."""
-        assert isinstance(exchange, ModelExchange)
+        assert isinstance(exchange, CompletionExchange)
+        exchange.checks = self._schemas.checks
         answer = self._spend(exchange, routes.COMPLETIONS)
         exchange.on_gone = self._tasks.spawn(answer, exchange).cancel
 
@@ -135,21 +151,6 @@ class CompletionRoutes(ModelRoutes):
         if not named:
             raise BadRequest("the query has no model_endpoint_name", code="missing_model")
         is_stream = exchange.scope["raw_path"] == _STREAM
-        body = bytes(exchange.body)
-        if len(body) < LARGE_BYTES:
-            sent = _as_sent(body, named[0], is_stream)
-        else:
-            sent = await asyncio.to_thread(_as_sent, body, named[0], is_stream)
+        sent = await self._schemas.checks.completion(owner, exchange.body, named[0], is_stream=is_stream)
         options = {"include_usage": True} if is_stream else None
         return ModelInput(sent, named[0], is_stream, options)
-
-
-def _as_sent(body: bytes, model: str, is_stream: bool) -> bytes:
-    """Return the body that the engine gets. Raise BadRequest where it is not one of llm-engine's."""
-    try:
-        asked = CompletionV1Request.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        raise BadRequest(f"{where}: {first['msg']}", code="invalid_completion") from None
-    return json.dumps(body_of(asked, model, is_stream=is_stream)).encode()

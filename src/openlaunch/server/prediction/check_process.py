@@ -4,6 +4,7 @@ import json
 from functools import lru_cache
 
 from openlaunch.server.prediction.apart import serve
+from openlaunch.server.prediction.completions import as_sent, completion_of
 from openlaunch.server.prediction.inputs import (
     ModelInput,
     PredictInput,
@@ -52,6 +53,14 @@ def _model(body: bytes, source: bytes) -> ModelInput:
     return check_model(body, _compiled(source))._replace(body=b"")
 
 
+def _completion(body: bytes, model: str, is_stream: bool) -> bytes:
+    return as_sent(body, model, is_stream=is_stream)
+
+
+def _completion_of(body: bytes, status: int, request_id: str) -> tuple[int, bytes] | None:
+    return completion_of(status, body, request_id)
+
+
 def _many(body: bytes, source: bytes) -> list[tuple[PredictInput, tuple[int, int]]]:
     inputs = check_bodies(body, _compiled(source))
     return [(one._replace(body=b""), place) for one, place in zip(inputs, places_of(body), strict=True)]
@@ -70,6 +79,8 @@ if __name__ == "__main__":
             "parts": _parts,
             "files_in_json": _files_in_json,
             "model": _model,
+            "completion": _completion,
+            "completion_of": _completion_of,
             "with_value": with_value,
             "many": _many,
             "response": _response,

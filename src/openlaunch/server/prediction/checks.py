@@ -8,6 +8,7 @@ from pickle import PickleBuffer
 from typing import Any, TypeVar
 
 from openlaunch.server.prediction.apart import ProcessApart
+from openlaunch.server.prediction.completions import as_sent
 from openlaunch.server.prediction.inputs import (
     ModelInput,
     PredictInput,
@@ -81,6 +82,20 @@ class Checks:
     async def model(self, owner: str, body: Body) -> ModelInput:
         """Check a body that names a model; raises what `check_model` does."""
         return await self._of_one(check_model, "model", owner, body, _NO_SCHEMAS)
+
+    async def completion(self, owner: str, body: Body, model: str, *, is_stream: bool) -> bytes:
+        """Return the body that an engine gets for one of llm-engine's; raises what `as_sent` does."""
+        if len(body) <= QUICK_BYTES:
+            return as_sent(body, model, is_stream=is_stream)
+        found: bytes = await self._apart(owner, "completion", body, model, is_stream)
+        return found
+
+    async def completion_of(
+        self, owner: str, status: int, body: Body, request_id: str
+    ) -> tuple[int, bytes] | None:
+        """Return what `completion_of` does of a large answer."""
+        found: tuple[int, bytes] | None = await self._apart(owner, "completion_of", body, status, request_id)
+        return found
 
     async def with_value(self, owner: str, body: Body, key: str, value: object) -> bytes:
         """Return a body that was checked with another value of a key; raises what `with_value` does."""

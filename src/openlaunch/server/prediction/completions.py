@@ -3,8 +3,18 @@
 import json
 from typing import Any
 
+import orjson
+from pydantic import ValidationError
+
+from openlaunch.errors import BadRequest
 from openlaunch.wire import routes
 from openlaunch.wire.batch_completions import CompletionV1Request, Sampling, V1Content
+from openlaunch_worker.frames import Body
+
+MAX_SAID = 2000
+"""Characters of an engine's refusal that its client sees."""
+
+_BAD_INPUT, _TOO_MANY, _FAILED = 400, 429, 500
 
 
 def bodies_of(content: V1Content | list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
@@ -27,6 +37,36 @@ def body_of(asked: CompletionV1Request, model: str, *, is_stream: bool) -> dict[
     more = _without_nulls({name: getattr(asked, name) for name in names})
     body = {"model": model, "prompt": asked.prompt, **_sampling(asked), **more}
     return {**body, "stream": True, "stream_options": {"include_usage": True}} if is_stream else body
+
+
+def as_sent(body: Body, model: str, *, is_stream: bool) -> bytes:
+    """Return the body that the engine gets. Raise BadRequest where it is not one of llm-engine's."""
+    try:
+        asked = CompletionV1Request.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        raise BadRequest(f"{where}: {first['msg']}", code="invalid_completion") from None
+    return json.dumps(body_of(asked, model, is_stream=is_stream)).encode()
+
+
+def completion_of(status: int, body: Body, request_id: str) -> tuple[int, bytes] | None:
+    """Return the status and the body of what an engine has answered; None where it is not a completion."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if status >= _BAD_INPUT:
+        text = bytes(body[:MAX_SAID]).decode("utf-8", "replace")
+        named = document.get("error") if isinstance(document, dict) else None
+        said = named.get("message", text) if isinstance(named, dict) else text
+        status = _BAD_INPUT if status < _FAILED and status != _TOO_MANY else status
+        return status, orjson.dumps({"detail": str(said)[:MAX_SAID]})
+    output = v1_output(document) if isinstance(document, dict) else None
+    try:
+        return None if output is None else (200, orjson.dumps({"request_id": request_id, "output": output}))
+    except orjson.JSONEncodeError:  # it is nested too deep
+        return None
 
 
 def _sampling(asked: Sampling) -> dict[str, Any]:
