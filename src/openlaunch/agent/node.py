@@ -29,6 +29,7 @@ from openlaunch.engines.base import (
 from openlaunch.nodes import calls
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.server.dispatch.link_server import LinkServer
+from openlaunch.server.logs import RareLog
 from openlaunch_worker.frames import SEAT_IDS
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class NodeAgent:
         keep_seconds: float,
     ) -> None:
         self.identity = identity
+        self.refusals = RareLog(log)
         self.name = platform.node()
         self.links: set[ServerLink] = set()
         self._engine = engine

@@ -17,6 +17,7 @@ from openlaunch.background import BackgroundTasks
 from openlaunch.log_files import trim
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.server.drivers import cluster_identity, local_engine
+from openlaunch.server.logs import RareLog
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.listener import Listener, bound_socket
 from openlaunch.server.operations.stopping import StopSignals
@@ -29,6 +30,7 @@ LONELY_SECONDS = 10.0
 """The shortest time that an agent waits for a server which is to end without one."""
 LOOK_SECONDS = 5.0
 MAX_LOG_BYTES = 10 * 1024 * 1024
+_NO_SERVER = "a connection from %s is not from a server of this cluster: %s"
 MAX_STRANGERS = 64
 """Limit on connections that have not shown that they are servers of the cluster, which those do at once. Past it the
 oldest one is closed."""
@@ -101,6 +103,7 @@ class Door:
         self._context = context
         self._listener = Listener(listener, self._take)
         self._opening = BackgroundTasks("a connection of a server could not be opened")
+        self._refusals = RareLog(log)
         self._strangers: dict[asyncio.Task[None], None] = {}
         """The oldest one first."""
 
@@ -132,7 +135,7 @@ class Door:
             )
         except (OSError, asyncio.CancelledError) as error:
             reason = str(error) or "others came, and it had not said anything"
-            log.warning("a connection from %s is not from a server of this cluster: %s", peer, reason)
+            self._refusals.warning("stranger", _NO_SERVER, peer, reason)
             with contextlib.suppress(OSError):
                 sock.close()
             return

@@ -18,6 +18,7 @@ from openlaunch.nodes.link import (
     read_document,
     read_tokens,
 )
+from openlaunch.server.logs import RareLog
 from openlaunch_worker.frames import Body, FrameError
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Host(Protocol):
     """What the links of an agent have in common."""
 
     identity: ClusterIdentity
+    refusals: RareLog
     name: str
     methods: dict[str, Method]
 
@@ -134,7 +136,7 @@ class ServerLink(NodeLink):
         self._host.wanted(self, str(payload, "utf-8", "replace"), number)
 
     def _refuse(self, reason: str) -> None:
-        log.warning("the server at %s is refused: %s", self.peer, reason)
+        self._host.refusals.warning("refused", "the server at %s is refused: %s", self.peer, reason)
         self.send_document(Kind.REFUSED, 0, {"reason": reason})
         self.lost_because = "was refused"
         self._transport.close()

@@ -19,7 +19,7 @@ from openlaunch.nodes.calls import (
     WorkerNews,
 )
 from openlaunch.nodes.identity import ClusterIdentity
-from openlaunch.nodes.link import TOKENS, VERSION, Kind, NodeLink, read_document, read_tokens
+from openlaunch.nodes.link import MAX_CHANNELS, TOKENS, VERSION, Kind, NodeLink, read_document, read_tokens
 from openlaunch_worker.frames import Body, FrameError
 
 A = TypeVar("A")
@@ -131,6 +131,8 @@ class AgentLink(NodeLink):
 
     def _on_open(self, number: int, payload: Body) -> None:
         document = read_document(payload)
+        if number in self.channels or len(self.channels) >= MAX_CHANNELS:
+            raise FrameError("an OPEN of a channel that there is, or of too many")
         try:
             worker = None if document.get("worker") is None else SHARED.argument(document["worker"])
             standing = None if document.get("standing") is None else STANDING.argument(document["standing"])
@@ -174,7 +176,10 @@ class AgentLink(NodeLink):
 
     def _on_event(self, number: int, payload: Body) -> None:
         document = read_document(payload)
-        self._heard(str(document.get("event")), document.get("about"))
+        try:
+            self._heard(str(document.get("event")), document.get("about"))
+        except ValueError:
+            raise FrameError(f"an EVENT {str(document.get('event'))[:80]!r} about what is none") from None
 
     async def call(self, call: Call[A, R], argument: A) -> R:
         """Ask the agent; raise what it says, or `EngineError` where the connection is lost before its answer."""
@@ -186,6 +191,10 @@ class AgentLink(NodeLink):
         try:
             async with asyncio.timeout(call.seconds):
                 return call.answer(await future)
+        except ValueError as error:
+            raise EngineError(
+                f"the node {self.node} answered {call.name} with what is none: {error}"
+            ) from None
         except TimeoutError:
             self.send_document(Kind.CALL, number, {"method": "cancel"})
             raise EngineError(f"the node {self.node} did not answer within {call.seconds} s") from None
@@ -326,6 +335,8 @@ class WorkerChannel(asyncio.Transport):
             self._protocol.pause_writing()
 
     def resume(self) -> None:
+        if not self._pauses:
+            raise FrameError("a RESUME of what was not paused")
         self._pauses -= 1
         if self._pauses == 0:
             self._protocol.resume_writing()

@@ -127,15 +127,17 @@ class NodeLink(asyncio.Protocol):
                 if kind == Kind.DATA:
                     if (channel := self.channels.get(number)) is not None:  # else it was closed here
                         channel.receive(cast("bytes", payload))
-                elif kind != Kind.BEAT:
+                elif kind in self._handlers:
                     self._handlers[kind](number, payload)
+                elif kind != Kind.BEAT:
+                    raise _unknown(kind)
         except FrameError as error:
             self.lose(f"broke the protocol: {error}")
 
     def _check_head(self, kind: int, number: int, length: int) -> None:
         """Refuse a frame by its head, before the rest of it is kept."""
         if kind not in self._handlers and kind not in (Kind.DATA, Kind.BEAT):
-            raise FrameError(f"a frame of the kind {kind}, which does not belong there")
+            raise _unknown(kind)
         limit = _LIMITS.get(kind, MAX_DOCUMENT_BYTES)
         if length > limit:
             raise FrameError(f"a frame {Kind(kind).name} of {length} bytes, over the limit of {limit} bytes")
@@ -221,6 +223,10 @@ class NodeLink(asyncio.Protocol):
         self._is_full = False
         for channel in list(self.channels.values()):
             channel.resume()
+
+
+def _unknown(kind: int) -> FrameError:
+    return FrameError(f"a frame of the kind {kind}, which does not belong there")
 
 
 def read_tokens(payload: Body) -> int:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,3 +104,27 @@ class JsonFormatter(logging.Formatter):
 
 
 FORMATTERS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
+
+
+RARE_SECONDS = 60.0
+"""How long a `RareLog` says nothing further of a kind."""
+
+
+class RareLog:
+    """Says in a log what anybody can cause, as often as they like: of each kind a line once in a while."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._said: dict[str, tuple[float, int]] = {}
+        """By kind: when it was said, and how often it has happened since."""
+
+    def warning(self, kind: str, text: str, *values: object) -> None:
+        """Say it, with how often it has happened since the last time. Of kinds there is a fixed number."""
+        said_at, since = self._said.get(kind, (-RARE_SECONDS, 0))
+        now = time.monotonic()
+        if now - said_at < RARE_SECONDS:
+            self._said[kind] = said_at, since + 1
+            return
+        self._said[kind] = now, 0
+        more = f", and {since} times before" if since else ""
+        self._log.warning(f"{text}%s", *values, more)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 from contextlib import ExitStack, suppress
 
@@ -12,6 +13,7 @@ from openlaunch.agent import serve
 from openlaunch.engines.base import Capacity
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import MAX_HELLO_BYTES, VERSION, Kind
+from openlaunch.server.logs import RareLog
 from openlaunch_worker.frames import encode
 
 IDENTITY = ClusterIdentity("t" * 40)
@@ -25,6 +27,7 @@ class Host:
     name, methods, identity = "here", {}, IDENTITY
 
     def __init__(self):
+        self.refusals = RareLog(logging.getLogger("openlaunch"))
         self.links = []
 
     def capacity(self):
@@ -111,9 +114,11 @@ def test_more_than_may_wait_at_once_leave_nothing_open(calls):
         hello(version={}),
         b"GET / HTTP/1.1\r\n\r\n",
         b"\xff" * 1000,
+        encode(99, 0),
+        encode(Kind.OPEN, 1, b"{}"),
     ],
 )
-def test_who_has_not_proved_it_is_refused_at_once(calls, sent):
+def test_who_has_not_proved_it_is_refused_at_once(calls, caplog, sent):
     def check(host, connect, dial):
         stranger = dial()
         stranger.sendall(sent)
@@ -121,3 +126,19 @@ def test_who_has_not_proved_it_is_refused_at_once(calls, sent):
         assert host.links == []
 
     calls(check)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_what_strangers_do_is_a_line_of_the_log_once_in_a_while(calls, caplog):
+    def check(host, connect, dial):
+        for _ in range(5):
+            stranger = connect()
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert ended(stranger)
+            other = dial()
+            other.sendall(hello(proof="another"))
+            assert ended(other)
+
+    calls(check)
+    assert len([text for text in caplog.messages if "is not from a server" in text]) == 1
+    assert len([text for text in caplog.messages if "is refused" in text]) == 1

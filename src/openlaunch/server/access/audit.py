@@ -7,7 +7,6 @@ did: refusals have a room for each key, and of too many changes, the owner with 
 
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from sqlalchemy import Connection
 from openlaunch.server import clock
 from openlaunch.server.access.auth import ACTING, PRINCIPAL, Principal
 from openlaunch.server.asgi import Scope
+from openlaunch.server.logs import RareLog
 from openlaunch.server.settings import AuditSettings
 from openlaunch.store import audit as audit_store
 from openlaunch.store.base import Store
@@ -45,31 +45,11 @@ REFUSALS_OF_KEY = 100
 FOLD_SECONDS = 3600
 """How many entries what one key is refused may take; the same within this time is one entry, with a count."""
 
-LOG_SECONDS = 60.0
 MAX_VALUE = 200
 MAX_FIELDS = 50
 MAX_ID_BYTES = 64 * 1024
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OWN_ID = re.compile(r"[a-z]{2,8}_[0-9a-f]{8,64}")
-
-
-class StrangersLog:
-    """Says in the server's log what strangers were refused: of each action once in a while, with how often."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, tuple[float, int]] = {}
-        """By action, of which there is a fixed number: when it was said, and how often it was refused since."""
-
-    def refused(self, action: str, address: str | None, status: int) -> None:
-        """Say it, or count it for the next time."""
-        said_at, since = self._said.get(action, (-LOG_SECONDS, 0))
-        now = time.monotonic()
-        if now - said_at < LOG_SECONDS:
-            self._said[action] = said_at, since + 1
-            return
-        self._said[action] = now, 0
-        more = f", and {since} times before" if since else ""
-        log.warning("%s, asked for by %s, is refused: %d%s", action, address, status, more)
 
 
 class AuditLog:
@@ -80,7 +60,7 @@ class AuditLog:
         self._settings = settings
         self._fit = 0
         """How many changes fit, at least, before the number of entries has to be looked at."""
-        self._strangers = StrangersLog()
+        self._strangers = RareLog(log)
 
     async def record(self, entry: AuditRecord) -> None:
         """Store an entry. One that can't be stored is written to the server's log: the change has been made."""
@@ -119,7 +99,8 @@ class AuditLog:
             return
         if principal is None and status >= 400:
             if status in (401, 403):
-                self._strangers.refused(route.name, _address(scope), status)
+                text = "%s, asked for by %s, is refused: %d"
+                self._strangers.warning(route.name, text, route.name, _address(scope), status)
             return
         await self.record(_entry(scope, route.name, principal, document, status, answer))
 
