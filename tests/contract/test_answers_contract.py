@@ -11,12 +11,6 @@ from openlaunch.store import answers
 from openlaunch.store.answers import AnswerRecord, Claimed
 
 
-@pytest.fixture(params=OPENERS)
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database(OPENERS[request.param], tmp_path) as opened:
-        yield opened
-
-
 def answer(
     key: str = "k", owner: str = "ada", expires_at: float = 10, body_key: str | None = None
 ) -> AnswerRecord:

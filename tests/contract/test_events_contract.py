@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_drivers import OPENERS, Database, Opener, database
+from store_drivers import Database, Opener
 
 from openlaunch.controller import events as log_module
 from openlaunch.controller.events import EventLog
@@ -14,17 +13,6 @@ from openlaunch.errors import Unavailable
 from openlaunch.store import events
 from openlaunch.store.events import MAX_EVENTS, MERGE_AMONG, MERGE_SECONDS, EventRecord
 from openlaunch.wire.events import EventKind
-
-
-@pytest.fixture(params=OPENERS)
-def opener(request: pytest.FixtureRequest) -> Opener:
-    return OPENERS[request.param]
-
-
-@pytest.fixture
-def db(opener: Opener, tmp_path: Path) -> Iterator[Database]:
-    with database(opener, tmp_path) as opened:
-        yield opened
 
 
 def event(detail: str, at: float = 0.0, endpoint_id: str = "end", kind: str = "created") -> EventRecord:

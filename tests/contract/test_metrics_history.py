@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, delete, insert
-from store_drivers import OPENERS, Opener
+from store_drivers import Opener
 
 from openlaunch.errors import Unavailable
 from openlaunch.server.metrics import history as module
@@ -19,11 +19,6 @@ from openlaunch_worker.frames import Outcome
 
 START = 1_800_000_000.0
 HOUR, DAY, WEEKS = RANGES
-
-
-@pytest.fixture(params=OPENERS)
-def opener(request: pytest.FixtureRequest) -> Opener:
-    return OPENERS[request.param]
 
 
 def _with_endpoint(conn: Connection) -> None:

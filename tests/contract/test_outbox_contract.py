@@ -1,10 +1,7 @@
 """What the outbox does, whatever database is behind it. Time is virtual: every function takes `now`."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from store_drivers import OPENERS, Database, database
+from store_drivers import Database
 
 from openlaunch.tasks import control, housekeeping, outbox, queue
 from openlaunch.tasks.callback import Callback
@@ -15,12 +12,6 @@ from openlaunch.wire.tasks import DeliveryStatus
 
 URL = "https://example.org/done"
 TAKEN = Attempt(10, 0.1, 204)
-
-
-@pytest.fixture(params=OPENERS)
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database(OPENERS[request.param], tmp_path) as opened:
-        yield opened
 
 
 def submit(db: Database, *ids: str, key: str | None = None, owner: str = "ada", url: str = URL) -> None:

@@ -1,18 +1,16 @@
 """The predict routes as HTTP/1.1 on a bare connection: what clients other than ours may send."""
 
-import json
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
+from raw_http import connected
 from server_driver import SMALL, eventually, running
 
 BIG = 3 * 2**20
-KINDS = {"queued": "async", "count": "streaming", "endless": "streaming", "wait-until-cancelled": "streaming"}
 
 
 def double(x):
@@ -73,70 +71,9 @@ def client():
         yield client
 
 
-class Wire:
-    """A connection on which requests are written as bytes."""
-
-    def __init__(self, client, sock, file):
-        self._client = client
-        self.sock = sock
-        self._file = file
-
-    def request(self, name, args, *, version="1.1", headers=(), body=None, key=None, base=""):
-        """The bytes of a prediction."""
-        kind = KINDS.get(name, "sync")
-        endpoint = self._client.get_model_endpoint(name).model_endpoint
-        body = json.dumps({"args": args}).encode() if body is None else body
-        lines = [
-            f"POST {base}/v1/{kind}-tasks?model_endpoint_id={endpoint.id} HTTP/{version}",
-            "Host: x",
-            f"Authorization: Bearer {key or self._client.server.api_key}",
-            f"Content-Length: {len(body)}",
-            *headers,
-        ]
-        return "\r\n".join([*lines, "", ""]).encode() + body
-
-    def result_of(self, task_id, *, base=""):
-        """The bytes of a request that waits for a task."""
-        path = f"{base}/v1/async-tasks/{task_id}?wait=30"
-        authorization = f"Authorization: Bearer {self._client.server.api_key}"
-        return f"GET {path} HTTP/1.1\r\nHost: x\r\n{authorization}\r\n\r\n".encode()
-
-    def head(self):
-        """The next status, and the headers."""
-        status = self._file.readline()
-        headers = {}
-        while (line := self._file.readline().strip()) != b"":
-            name, _, value = line.decode().partition(": ")
-            headers[name] = value
-        return int(status.split()[1]), headers
-
-    def answer(self):
-        """The next status and JSON body."""
-        status, headers = self.head()
-        return status, json.loads(self._file.read(int(headers["content-length"])))
-
-    def value(self):
-        """The next answer's value."""
-        status, body = self.answer()
-        assert status == 200, body
-        return json.loads(body["result"]["result"])
-
-    def rest(self):
-        """Everything until the connection is closed."""
-        return self._file.read()
-
-
 @pytest.fixture
 def connect(client):
-    @contextmanager
-    def connect() -> Iterator[Wire]:
-        host, port = client.server.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as sock, sock.makefile("rb") as file:
-            yield Wire(client, sock, file)
-            with suppress(OSError):  # closed already
-                sock.shutdown(socket.SHUT_RDWR)
-
-    return connect
+    return partial(connected, client)
 
 
 def test_a_connection_serves_many_requests(connect):

@@ -1,17 +1,15 @@
 """The controller's plan: what it does in each situation."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from controller_simulation import POLICY, RULE, make_record, make_spec
+from controller_simulation import POLICY, make_spec
+from situations import BUILT, CHANGED, FAILED, NOW, PENDING, ROLLED_OUT, actions_of, look, status_of, worker
 
 from openlaunch.controller.actions import (
-    Action,
     BuildEnvironment,
     DrainWorker,
     Refuse,
-    SetCanary,
     SetStatus,
     StartWorker,
     StopWorker,
@@ -20,108 +18,12 @@ from openlaunch.controller.backoff import Backoff, History, RetryPolicy
 from openlaunch.controller.gpus import Gpus
 from openlaunch.controller.plan import plan
 from openlaunch.controller.situation import (
-    ROOM_SECONDS,
-    TRY_SECONDS,
     Build,
     Generation,
-    NoRoomSince,
     Phase,
     Policy,
-    Situation,
-    Worker,
 )
-from openlaunch.controller.trial import PROBATION_SECONDS, Trial
-from openlaunch.store.records import CanaryRecord, EndpointRecord
-from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
-
-NOW = 1000.0
-FAILED = History().load_failed(NOW - 100, NOW - 110, "ImportError: no module named torch")
-BUILT = Generation(Build.BUILT)
-
-PENDING = make_record(make_spec())
-ROLLED_OUT = replace(PENDING, status=EndpointStatus.READY, ready_generation=1, ready_bundle_id="good")
-"""Generation 1 is ready, and is what is wanted."""
-
-CHANGED = replace(ROLLED_OUT, bundle_id="better", generation=2, status=EndpointStatus.UPDATE_IN_PROGRESS)
-"""Generation 1 is ready, generation 2 is wanted."""
-
-
-WAITS = "a worker waits for 2 CPUs on the cluster"
-
-
-def worker(name: str, generation: int, phase: Phase, age: float = 10.0) -> Worker:
-    return Worker(name, generation, phase, NOW - age)
-
-
-def look(
-    endpoint: EndpointRecord,
-    *workers: Worker,
-    generations: Mapping[int, Generation] | None = None,
-    desired: int = 1,
-    limit: int = 100,
-    gpus: Gpus | None = None,
-    waits_since: float | None = None,
-) -> Situation:
-    no_room = None if waits_since is None else NoRoomSince(WAITS, waits_since, NOW)
-    known = {1: BUILT, 2: BUILT} if generations is None else generations
-    return Situation(endpoint, workers, known, desired, limit, gpus or Gpus(), NOW, no_room)
-
-
-def actions_of(situation: Situation, *kinds: type, policy: Policy = POLICY) -> list[Action]:
-    return [action for action in plan(situation, policy) if isinstance(action, kinds)]
-
-
-def status_of(situation: Situation) -> tuple[EndpointStatus, str | None]:
-    """The status that holds after the plan."""
-    changes = [a for a in plan(situation, POLICY) if isinstance(a, SetStatus)]
-    if changes:
-        return changes[0].status, changes[0].reason
-    return situation.endpoint.status, situation.endpoint.status_reason
-
-
-class TestRoom:
-    """Where the engine had no room for the last worker that was to be started."""
-
-    LONG_AGO = NOW - ROOM_SECONDS
-
-    def test_the_endpoint_says_what_its_worker_waits_for(self):
-        pending = replace(PENDING, spec=make_spec(min_workers=1))
-        assert status_of(look(pending, waits_since=NOW - 1)) == (
-            EndpointStatus.UPDATE_IN_PROGRESS,
-            f"0 of 1 workers are ready; {WAITS}",
-        )
-
-    def test_a_worker_that_is_missing_beside_others_is_spoken_of(self):
-        ready = worker("a", 1, Phase.READY)
-        assert status_of(look(ROLLED_OUT, ready, desired=2, waits_since=NOW)) == (EndpointStatus.READY, WAITS)
-        assert status_of(look(ROLLED_OUT, ready, waits_since=NOW)) == (EndpointStatus.READY, None)
-
-    def test_an_older_generation_makes_room_after_a_while(self):
-        old = worker("a", 1, Phase.READY)
-        for since, drained in ((self.LONG_AGO + 1, []), (self.LONG_AGO, [DrainWorker("a")])):
-            situation = look(CHANGED, old, waits_since=since)
-            assert actions_of(situation, StartWorker, DrainWorker) == [StartWorker(2, "better"), *drained]
-
-    def test_of_several_one_serves_until_the_first_of_the_newest_does(self):
-        old = [worker("a", 1, Phase.READY, 20), worker("b", 1, Phase.READY, 10)]
-        situation = look(CHANGED, *old, desired=2, waits_since=self.LONG_AGO)
-        assert actions_of(situation, DrainWorker) == [DrainWorker("b")]
-
-    def test_the_fallback_leaves_room_to_the_newest(self):
-        situation = look(CHANGED, waits_since=NOW)
-        assert actions_of(situation, StartWorker) == [StartWorker(2, "better")]
-
-    def test_a_worker_of_the_same_generation_makes_none(self):
-        """As one on a node that is drained: what it holds there is of no use."""
-        leaving = replace(worker("a", 1, Phase.READY), worn=True)
-        situation = look(ROLLED_OUT, leaving, waits_since=self.LONG_AGO)
-        assert actions_of(situation, DrainWorker) == []
-
-    def test_what_was_not_tried_of_late_is_not_waited_for(self):
-        first = NoRoomSince(WAITS, 0.0, 0.0)
-        assert first.again("more", TRY_SECONDS) == NoRoomSince("more", 0.0, TRY_SECONDS)
-        assert not first.stands(TRY_SECONDS + 1)
-        assert first.again("more", TRY_SECONDS + 1).since == TRY_SECONDS + 1
+from openlaunch.wire.endpoints import EndpointStatus
 
 
 class TestBuilding:
@@ -388,192 +290,6 @@ class TestStatus:
     def test_what_waits_is_refused_when_the_fallback_fails_too(self):
         failed = {1: Generation(Build.NONE, FAILED), 2: Generation(Build.NONE, FAILED)}
         assert actions_of(look(CHANGED, generations=failed), Refuse) == [Refuse(FAILED.failure or "")]
-
-
-class TestGpus:
-    ASKS_ONE = replace(PENDING, spec=make_spec(gpus=1))
-    CHANGED = replace(CHANGED, spec=make_spec(gpus=1))
-
-    def test_starts_only_what_has_its_gpus(self):
-        situation = look(self.ASKS_ONE, desired=3, gpus=Gpus(free=2))
-        assert actions_of(situation, StartWorker) == [StartWorker(1, "good")] * 2
-
-    def test_a_worker_takes_all_its_gpus_or_none(self):
-        endpoint = replace(PENDING, spec=make_spec(gpus=4))
-        waits = "a worker waits for 4 GPUs: 3 of 8 free"
-        situation = look(endpoint, desired=1, gpus=Gpus(free=3, waits_for=waits))
-        assert actions_of(situation, StartWorker) == []
-        assert status_of(situation)[1] == f"0 of 1 workers are ready; {waits}"
-
-    def test_more_than_there_are_is_a_failure_with_its_reason(self):
-        problem = "asks for 9 GPUs per worker, this machine has 8"
-        situation = look(self.ASKS_ONE, gpus=Gpus(free=8, problem=problem))
-        assert actions_of(situation, StartWorker) == []
-        assert status_of(situation) == (EndpointStatus.UPDATE_FAILED, problem)
-        assert actions_of(situation, Refuse) == [Refuse(problem)]
-
-    def test_an_old_worker_makes_room_for_the_new_one(self):
-        situation = look(self.CHANGED, worker("a", 1, Phase.READY), gpus=Gpus(free=0))
-        assert actions_of(situation, DrainWorker, StartWorker) == [DrainWorker("a")]
-
-    def test_no_second_one_makes_room_while_the_first_is_leaving(self):
-        situation = look(
-            self.CHANGED, worker("a", 1, Phase.READY), worker("b", 1, Phase.DRAINING), gpus=Gpus(free=0)
-        )
-        assert actions_of(situation, DrainWorker, StopWorker) == []
-
-    def test_only_as_many_make_room_as_are_short(self):
-        situation = look(
-            self.CHANGED,
-            worker("a", 1, Phase.READY, age=300),
-            worker("b", 1, Phase.READY, age=200),
-            worker("c", 1, Phase.DRAINING),
-            worker("d", 2, Phase.READY),
-            desired=3,
-            gpus=Gpus(free=0),
-        )
-        assert actions_of(situation, DrainWorker, StopWorker) == [DrainWorker("b")]
-
-    def test_what_waits_is_refused_when_the_fallback_can_not_have_its_gpus_either(self):
-        problem = "asks for 9 GPUs per worker, this machine has 8"
-        situation = look(self.CHANGED, gpus=Gpus(free=8, problem=problem))
-        assert actions_of(situation, Refuse) == [Refuse(problem)]
-
-    def test_one_of_several_old_workers_goes_on_serving_until_a_new_one_is_ready(self):
-        old = [worker(name, 1, Phase.READY) for name in "abc"]
-        situation = look(self.CHANGED, *old, desired=3, gpus=Gpus(free=0))
-        assert len(actions_of(situation, DrainWorker)) == 2
-
-    def test_the_fallback_leaves_free_gpus_to_the_newest(self):
-        situation = look(self.CHANGED, generations={1: BUILT, 2: BUILT}, gpus=Gpus(free=1))
-        assert actions_of(situation, StartWorker) == [StartWorker(2, "better")]
-
-    def test_no_more_workers_start_than_there_are_gpus_for(self):
-        failed = {1: BUILT, 2: Generation(Build.BUILT, FAILED)}
-        situation = look(self.CHANGED, generations=failed, desired=2, gpus=Gpus(free=2))
-        assert len(actions_of(situation, StartWorker)) == 2
-
-
-ON_PROBATION = replace(CHANGED, status=EndpointStatus.READY, spec=make_spec(**RULE))
-"""Generation 2 has become ready, and its first predictions are counted."""
-
-
-def tried(requests: int, *failed_at: int, seconds: float = 10.0) -> dict[int, Generation]:
-    """Both generations, the newest with predictions of which these failed."""
-    trial = Trial(requests, len(failed_at), failed_at, "ValueError: no" if failed_at else None)
-    return {1: BUILT, 2: replace(BUILT, trial=trial, ready_since=NOW - seconds)}
-
-
-class TestProbation:
-    BOTH = (worker("a", 1, Phase.READY), worker("b", 2, Phase.READY))
-
-    def test_the_workers_of_before_are_kept_and_the_status_says_so(self):
-        situation = look(ON_PROBATION, *self.BOTH, generations=tried(4))
-        (status,) = plan(situation, POLICY)
-        assert isinstance(status, SetStatus)
-        assert (status.status, status.ready_generation) == (EndpointStatus.READY, 1)
-        assert "on probation" in (status.reason or "")
-
-    @pytest.mark.parametrize("generations", [tried(5), tried(0, seconds=PROBATION_SECONDS)])
-    def test_ends_with_the_last_prediction_that_counts_or_with_its_time(self, generations):
-        actions = plan(look(ON_PROBATION, *self.BOTH, generations=generations), POLICY)
-        assert actions == [DrainWorker("a"), SetStatus(EndpointStatus.READY, None, 2, "better")]
-
-    def test_failures_too_many_reject_the_newest(self):
-        actions = plan(look(ON_PROBATION, *self.BOTH, generations=tried(4, 1, 3)), POLICY)
-        reason = "2 of the first 3 predictions of the bundle better failed: ValueError: no"
-        assert actions == [
-            DrainWorker("b"),
-            SetStatus(EndpointStatus.UPDATE_FAILED, reason, 1, "good", rejected_generation=2),
-        ]
-
-    def test_failures_that_come_later_do_not(self):
-        actions = plan(look(ON_PROBATION, *self.BOTH, generations=tried(7, 1, 6, 7)), POLICY)
-        assert DrainWorker("b") not in actions
-
-    def test_what_was_rejected_is_neither_built_nor_started_again(self):
-        rejected = replace(
-            ON_PROBATION,
-            status=EndpointStatus.UPDATE_FAILED,
-            status_reason="it failed",
-            rejected_generation=2,
-        )
-        assert plan(look(rejected, generations={}), POLICY) == [BuildEnvironment(1, "good")]
-        assert plan(look(rejected, desired=2), POLICY) == [StartWorker(1, "good")] * 2
-
-    def test_the_first_generation_has_nothing_to_go_back_to(self):
-        first = replace(PENDING, spec=make_spec(**RULE))
-        generations = {1: replace(BUILT, trial=Trial(2, 2, (1, 2), "no"), ready_since=NOW)}
-        (status,) = plan(look(first, worker("a", 1, Phase.READY), generations=generations), POLICY)
-        assert status == SetStatus(EndpointStatus.READY, None, 1, "good")
-
-
-CANARY = CanaryRecord("bold", 2, 50, CanaryStatus.SERVING, None, NOW, **RULE)
-WITH_CANARY = replace(ROLLED_OUT, canary=CANARY)
-"""Generation 1 is ready, generation 2 is its canary."""
-
-
-class TestCanary:
-    OLD = worker("a", 1, Phase.READY)
-    NEW = worker("b", 2, Phase.READY)
-
-    def test_starts_beside_the_others(self):
-        assert plan(look(WITH_CANARY, self.OLD), POLICY) == [StartWorker(2, "bold")]
-
-    def test_has_the_workers_of_its_share_and_takes_none_from_the_endpoint(self):
-        old = [worker(name, 1, Phase.READY) for name in "abc"]
-        assert plan(look(WITH_CANARY, *old, desired=3), POLICY) == [StartWorker(2, "bold")] * 2
-
-    def test_keeps_one_when_nothing_is_asked(self):
-        assert plan(look(WITH_CANARY, self.NEW, desired=0), POLICY) == []
-
-    def test_has_no_more_than_fit_beside_the_endpoints_own(self):
-        old = [worker(name, 1, Phase.READY) for name in "abc"]
-        assert plan(look(WITH_CANARY, *old, desired=3, limit=3), POLICY) == [StartWorker(2, "bold")]
-
-    def test_scales_down_with_its_share(self):
-        young = worker("c", 2, Phase.READY, age=1)
-        assert plan(look(WITH_CANARY, self.OLD, self.NEW, young), POLICY) == [DrainWorker("c")]
-
-    def test_a_worn_worker_serves_until_another_one_does(self):
-        worn, young = replace(self.NEW, worn=True), worker("c", 2, Phase.STARTING)
-        assert plan(look(WITH_CANARY, self.OLD, worn), POLICY) == [StartWorker(2, "bold")]
-        assert plan(look(WITH_CANARY, self.OLD, worn, young), POLICY) == []
-        ready = replace(young, phase=Phase.READY)
-        assert plan(look(WITH_CANARY, self.OLD, worn, ready), POLICY) == [DrainWorker("b")]
-
-    def test_gets_only_the_gpus_that_the_endpoint_leaves(self):
-        endpoint = replace(WITH_CANARY, spec=make_spec(gpus=1))
-        assert plan(look(endpoint, gpus=Gpus(free=1)), POLICY) == [StartWorker(1, "good")]
-
-    def test_serves_when_its_first_worker_is_ready(self):
-        starting = replace(WITH_CANARY, canary=replace(CANARY, status=CanaryStatus.STARTING))
-        actions = plan(look(starting, self.OLD, self.NEW), POLICY)
-        assert actions == [SetCanary(2, CanaryStatus.SERVING, None)]
-
-    def test_that_can_not_load_has_failed_and_the_endpoint_has_not(self):
-        failed = {1: BUILT, 2: Generation(Build.BUILT, FAILED)}
-        actions = plan(
-            look(WITH_CANARY, self.OLD, worker("b", 2, Phase.STARTING), generations=failed), POLICY
-        )
-        assert actions == [StopWorker("b"), SetCanary(2, CanaryStatus.FAILED, FAILED.failure)]
-
-    def test_a_further_worker_that_can_not_load_is_no_end(self):
-        failed = {1: BUILT, 2: Generation(Build.BUILT, FAILED)}
-        assert actions_of(look(WITH_CANARY, self.OLD, self.NEW, generations=failed), SetCanary) == []
-
-    def test_that_fails_its_first_predictions_is_rolled_back(self):
-        actions = plan(look(WITH_CANARY, self.OLD, self.NEW, generations=tried(2, 1, 2)), POLICY)
-        reason = "2 of the first 2 predictions of the bundle bold failed: ValueError: no"
-        assert actions == [DrainWorker("b"), SetCanary(2, CanaryStatus.FAILED, reason)]
-
-    def test_that_has_ended_leaves_and_never_serves_as_an_older_generation(self):
-        ended = replace(WITH_CANARY, canary=replace(CANARY, status=CanaryStatus.ROLLED_BACK))
-        assert plan(look(ended, self.NEW, worker("c", 2, Phase.STARTING)), POLICY) == [
-            StartWorker(1, "good"),
-            StopWorker("c"),
-            DrainWorker("b"),
-        ]
 
 
 class TestWornWorkers:

@@ -5,16 +5,13 @@ from dataclasses import replace
 
 import pytest
 from controller_simulation import make_spec
-from lanes import ENDPOINT, AloneCall, call, make_lane, submit
+from lanes import ENDPOINT, call, make_lane, submit
 from server_links import FakeWorker, WaitedCall, in_loop
 
 from openlaunch.controller.fleet import Load
 from openlaunch.errors import APIError, DeadlineExceeded, NotFound, TooManyRequests, Unavailable
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.store.records import CanaryRecord
-from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
-from openlaunch_worker.answers import failure
-from openlaunch_worker.frames import Outcome
+from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 
 
 class TestOrder:
@@ -231,89 +228,6 @@ class TestClaimingAhead:
             await late.answer
 
 
-CANARY = CanaryRecord("bold", 2, 50, CanaryStatus.SERVING, None, 0.0, rollback_after_failures=2)
-WITH_CANARY = replace(ENDPOINT, ready_generation=1, ready_bundle_id="good", canary=CANARY)
-
-
-class TestCanary:
-    @in_loop
-    async def test_gets_every_second_request_at_half(self):
-        lane = make_lane(endpoint=WITH_CANARY)
-        old, new = FakeWorker("old", 8).join(lane), FakeWorker("new", 8, generation=2).join(lane)
-        submit(lane, *"abcdef")
-        assert old.take() == [b"a", b"c", b"e"]
-        assert new.take() == [b"b", b"d", b"f"]
-
-    @in_loop
-    async def test_what_it_has_no_slot_for_goes_to_the_others(self):
-        lane = make_lane(endpoint=WITH_CANARY)
-        old, new = FakeWorker("old", 8).join(lane), FakeWorker("new", 1, generation=2).join(lane)
-        submit(lane, *"abcdef")
-        assert old.take() == [b"a", b"c", b"d", b"e", b"f"]
-        assert new.take() == [b"b"]
-
-    @in_loop
-    async def test_what_is_the_others_waits_for_them(self):
-        lane = make_lane(endpoint=WITH_CANARY)
-        old, new = FakeWorker("old", 1).join(lane), FakeWorker("new", 8, generation=2).join(lane)
-        submit(lane, *"abcd")
-        assert new.take() == [b"b"]
-        old.take()
-        old.answer()
-        assert old.take() == [b"c"]
-        assert new.take() == [b"d"]
-
-    @in_loop
-    async def test_serves_alone_when_there_are_no_others(self):
-        lane = make_lane(endpoint=WITH_CANARY)
-        new = FakeWorker("new", 8, generation=2).join(lane)
-        submit(lane, *"abc")
-        assert new.take() == [b"a", b"b", b"c"]
-
-    @in_loop
-    async def test_workers_of_one_that_has_ended_are_no_others(self):
-        lane = make_lane(endpoint=replace(WITH_CANARY, canary=replace(CANARY, generation=3)))
-        ended, new = FakeWorker("ended", generation=2), FakeWorker("new", 8, generation=3)
-        for worker in (ended, new):
-            worker.join(lane)
-        lane.update(replace(lane.endpoint, rejected_generation=2))
-        submit(lane, *"abc")
-        assert (new.take(), ended.take()) == ([b"a", b"b", b"c"], [])
-
-    @in_loop
-    async def test_gets_nothing_more_once_it_has_ended(self):
-        lane = make_lane(endpoint=WITH_CANARY)
-        old, new = FakeWorker("old", 8).join(lane), FakeWorker("new", 8, generation=2).join(lane)
-        lane.update(replace(WITH_CANARY, canary=replace(CANARY, status=CanaryStatus.ROLLED_BACK)))
-        submit(lane, *"abcd")
-        assert (len(old.take()), new.take()) == (4, [])
-
-    @in_loop
-    async def test_gets_nothing_more_as_soon_as_it_has_failed_too_often(self):
-        asked: list[str] = []
-        lane = make_lane(endpoint=WITH_CANARY, failed=asked)
-        old, new = FakeWorker("old", 8).join(lane), FakeWorker("new", 8, generation=2).join(lane)
-        submit(lane, *"abcd")
-        assert len(new.take()) == 2
-        new.answer(failure("ValueError: no", 500), Outcome.FAILURE)
-        assert asked == []
-        new.answer(failure("ValueError: no", 500), Outcome.FAILURE)
-        assert asked == [ENDPOINT.id]
-        old.take()
-        submit(lane, *"efgh")
-        assert (len(old.take()), new.take()) == (4, [])
-        assert lane.trials.counts[2].trial().failures == 2
-
-    @in_loop
-    async def test_promoted_its_workers_come_first_and_are_counted_no_more(self):
-        lane = make_lane(endpoint=WITH_CANARY)
-        old, new = FakeWorker("old", 1).join(lane), FakeWorker("new", 1, generation=2).join(lane)
-        lane.update(replace(WITH_CANARY, generation=2, canary=None))
-        submit(lane, *"ab")
-        assert (new.take(), old.take()) == ([b"a"], [b"b"])
-        assert new.link.counts is None
-
-
 class TestWhatIsNotWantedAnyMore:
     @in_loop
     async def test_what_was_given_up_while_it_waited_is_dropped(self):
@@ -437,91 +351,3 @@ async def test_the_bundle_serves_while_a_worker_has_answered_a_moment_ago():
     assert lane.serves(second.link)
     first.die()
     assert lane.serves(second.link)
-
-
-class TestAlone:
-    @in_loop
-    async def test_it_waits_until_a_worker_runs_nothing_and_the_worker_waits_for_it(self):
-        lane = make_lane()
-        worker = FakeWorker("w", slots=3).join(lane)
-        submit(lane, "a", "b")
-        lane.submit(AloneCall(b"alone"))
-        submit(lane, "c")
-        assert worker.take() == [b"a", b"b"]
-        worker.answer()
-        assert worker.take() == []
-        worker.answer()
-        assert worker.take() == [b"alone"]
-        assert lane.load() == Load(in_flight=1, queued=1)
-        worker.answer()
-        assert worker.take() == [b"c"]
-
-    @in_loop
-    async def test_the_other_workers_go_on(self):
-        lane = make_lane()
-        first, second = (FakeWorker(name, slots=2).join(lane) for name in "ab")
-        submit(lane, "1", "2", "3")
-        lane.submit(AloneCall(b"alone"))
-        submit(lane, "4", "5")
-        assert (first.take(), second.take()) == ([b"1", b"3"], [b"2"])
-        first.answer()
-        assert first.take() == [b"4"]
-        second.answer()
-        assert second.take() == [b"alone"]
-
-    @in_loop
-    async def test_several_run_one_after_the_other(self):
-        lane = make_lane()
-        worker = FakeWorker("w", slots=2).join(lane)
-        for name in (b"1", b"2"):
-            lane.submit(AloneCall(name))
-        assert worker.take() == [b"1"]
-        worker.answer()
-        assert worker.take() == [b"2"]
-
-    @in_loop
-    async def test_owners_take_turns(self):
-        lane = make_lane()
-        worker = FakeWorker("w").join(lane)
-        for owner, name in (("a", b"a0"), ("a", b"a1"), ("a", b"a2"), ("b", b"b0")):
-            lane.submit(AloneCall(name), owner)
-        ran = []
-        while running := worker.take():
-            ran += running
-            worker.answer()
-        assert ran == [b"a0", b"a1", b"b0", b"a2"]
-
-    @in_loop
-    async def test_a_new_worker_takes_other_work_first(self):
-        lane = make_lane()
-        lane.submit(AloneCall(b"alone"))
-        submit(lane, "a")
-        worker = FakeWorker("w").join(lane)
-        assert worker.take() == [b"a"]
-        worker.answer()
-        assert worker.take() == [b"alone"]
-
-    @in_loop
-    async def test_a_worker_that_ends_meanwhile_hands_its_part_to_another(self):
-        lane = make_lane()
-        first = FakeWorker("a", slots=2).join(lane)
-        submit(lane, "1")
-        lane.submit(AloneCall(b"alone"))
-        first.die()
-        second = FakeWorker("b", slots=2).join(lane)
-        assert second.take() == [b"alone"]
-        assert second.link.excused
-
-    @in_loop
-    async def test_a_worker_is_given_back_when_nobody_wants_it_any_more(self):
-        lane = make_lane()
-        worker = FakeWorker("w", slots=3).join(lane)
-        submit(lane, "a", "b")
-        alone = AloneCall(b"alone")
-        lane.submit(alone)
-        alone.abandon(None)
-        assert lane.load().queued == 0
-        submit(lane, "c", "d")
-        worker.take()
-        worker.answer()
-        assert worker.take() == [b"c", b"d"]
