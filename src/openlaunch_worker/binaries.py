@@ -93,7 +93,9 @@ def file_of(value: Any) -> File:
         return of_data_url(value)
     except ValueError as error:
         given = f"text of {len(value)} characters"
-        raise Misfit(f"a file, a data: URL or an https:// URL is needed, and {given} came: {error}") from None
+        raise Misfit(
+            f"a file, a data: URL, an https:// URL or the id of an uploaded file is needed, and {given} came: {error}"
+        ) from None
 
 
 def _came(file: File) -> str:

@@ -127,9 +127,9 @@ def test_the_files_of_the_documentation_come_and_go(tmp_path):
         command = ["bash", "-euo", "pipefail", "-c", "\necho\n".join(blocks(page, "sh"))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[:5] == [
+    assert done.stdout.split()[:6] == [
         *("2", "ONE", "TWO", "THREE"),
-        '"data:text/plain;type=file;base64,UVVJRVQ="',
+        *('"data:text/plain;type=file;base64,UVVJRVQ="', "3"),
     ]
     assert 'name="rest"; filename="rest.txt"' in done.stdout
     assert "\none\n" in done.stdout

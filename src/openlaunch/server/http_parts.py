@@ -28,6 +28,7 @@ from openlaunch.server.gateway.task_routes import TaskRoutes
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.listener import bound_socket
+from openlaunch.server.prediction.file_ids import FilesById
 from openlaunch.server.prediction.idempotency import Answers
 from openlaunch.server.proxies import Proxies
 from openlaunch.server.settings import Settings
@@ -99,11 +100,12 @@ class HttpParts:
 def _routes(context: Context, resolver: EndpointResolver, answers: Answers) -> tuple[ByName, RouteTable]:
     """Return the routes of predictions, and those by name among them."""
     settings, schemas, urls = context.settings, context.schemas, context.urls
-    sync = SyncRoutes(settings, resolver, schemas, answers, context.artifacts, urls)
+    files = FilesById(context.store, context.artifacts, schemas.checks)
+    sync = SyncRoutes(settings, resolver, schemas, answers, context.artifacts, urls, files)
     if context.reach is not None:
         sync.streams.elsewhere = StreamsElsewhere(context.name, context.reach)
-    tasks = TaskRoutes(resolver, schemas, context.tasks, urls)
-    by_name = ByName(resolver, schemas, sync, context.tasks, urls)
+    tasks = TaskRoutes(resolver, schemas, context.tasks, urls, files)
+    by_name = ByName(resolver, schemas, sync, context.tasks, urls, files)
     of_models = resolver, context.model_names, schemas, sync, context.keyring.use.tokens
     models, completions = ModelRoutes(*of_models), CompletionRoutes(*of_models)
     inference = InferenceRoutes(resolver, context.lanes, schemas, sync, context.health)

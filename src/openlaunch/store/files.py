@@ -1,5 +1,7 @@
 """Uploaded files in the store."""
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
@@ -20,6 +22,12 @@ def get(conn: Connection, file_id: str, owner: str) -> FileRecord | None:
     """Find the owner's file of this id."""
     row = conn.execute(select(*_FIELDS).where(files.c.id == file_id, files.c.owner == owner)).first()
     return None if row is None else FileRecord(**row._mapping)
+
+
+def get_many(conn: Connection, ids: Collection[str], owner: str) -> list[FileRecord]:
+    """Find those of the owner's files that have one of these ids."""
+    query = select(*_FIELDS).where(files.c.id.in_(ids), files.c.owner == owner)
+    return [FileRecord(**row._mapping) for row in conn.execute(query)]
 
 
 def list_by_owner(conn: Connection, owner: str) -> list[FileRecord]:

@@ -1,7 +1,7 @@
 """Uploaded files over HTTP."""
 
 import pytest
-from server_driver import http, running
+from server_driver import SMALL, http, running
 
 LIMIT = 2 * 1024 * 1024
 
@@ -62,6 +62,19 @@ def test_a_file_over_the_limit_is_refused_and_leaves_nothing(client, raw):
 def test_a_file_that_is_too_large_to_be_read_at_once_is_refused(raw):
     made = upload(raw, b"a" * 5000).json()["id"]
     assert raw.get(f"/v1/files/{made}/content").status_code == 413
+
+
+def length(data: bytes) -> int:
+    return len(data)
+
+
+def test_an_argument_that_names_a_file_over_the_limit_of_bodies_is_refused(client, raw):
+    client.deploy(length, name="length", **SMALL)
+    small, large = (upload(raw, b"a" * size).json()["id"] for size in (3000, 5000))
+    assert raw.post("/e/length", json={"data": small}).json() == 3000
+    assert "the limit is 4096 bytes" in raw.post("/e/length", json={"data": large}).json()["detail"]
+    waited = {"prefer": "wait=0"}
+    assert raw.post("/e/length", json={"data": large}, headers=waited).status_code == 413
 
 
 @pytest.mark.parametrize(

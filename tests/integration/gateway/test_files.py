@@ -5,7 +5,7 @@ import pathlib
 
 import httpx2
 import pytest
-from server_driver import DEADLINE, SMALL, eventually, problem
+from server_driver import DEADLINE, SMALL, eventually, http, problem
 
 from openlaunch import EndpointRequest, File
 from openlaunch.errors import Unprocessable
@@ -281,6 +281,74 @@ def test_our_client_sends_files_in_json_where_the_function_has_no_annotations(cl
     assert value == "data:application/octet-stream;base64,YWI="
     large = plain.predict(EndpointRequest(args={"data": b"abc" * 100_000})).value
     assert large == "data:application/octet-stream;base64," + "YWJj" * 100_000
+
+
+@pytest.fixture(scope="module")
+def uploaded(raw):
+    return raw.post("/v1/files", files={"file": ("cat.png", CAT)}).json()["id"]
+
+
+def test_an_uploaded_file_is_given_by_its_id_at_every_type_of_endpoint(client, raw, endpoints, uploaded):
+    args = {"data": uploaded, "width": 64, "note": "7"}
+    assert raw.post("/e/fi-measure", json=args).json() == MEASURED
+    assert raw.post("/e/fi-describe", json={"file": uploaded}).json() == ["cat.png", "image/png", len(CAT)]
+    assert raw.post("/e/fi-measure", files={"data": (None, uploaded)}, data=FIELDS).json() == MEASURED
+    asked = {"accept": "application/json"}
+    assert raw.post("/e/fi-items", json={"data": uploaded}, headers=asked).json() == [len(CAT)] * 2
+    waited = {"prefer": f"wait={DEADLINE:.0f}"}
+    assert raw.post("/e/fi-later", json=args, headers=waited).json() == MEASURED
+    of = {name: client.get_model_endpoint(f"fi-{name}") for name in ("measure", "later", "items")}
+    request = EndpointRequest(args=args)
+    assert of["measure"].predict(request).value == MEASURED
+    assert of["later"].predict(request).get(DEADLINE).value == MEASURED
+    assert [each.get(DEADLINE).value for each in of["later"].predict_many([request] * 3)] == [MEASURED] * 3
+    assert next(of["items"].predict(EndpointRequest(args={"data": uploaded}))).value == len(CAT)
+
+
+def test_ids_stand_beside_files_and_in_lists(client, raw, endpoints, uploaded):
+    text = raw.post("/v1/files", files={"file": ("a.txt", b"text")}).json()["id"]
+    sent = {"file": text, "others": [File(b"1", name="one"), uploaded, text]}
+    names = ["one", "cat.png", "a.txt"]
+    assert client.get_model_endpoint("fi-place").predict(EndpointRequest(args=sent)).value["others"] == names
+    mixed = [("file", (None, text)), ("others", ("one", b"1")), *[("others", (None, uploaded))]]
+    assert raw.post("/e/fi-place", files=mixed).json()["others"] == names[:2]
+    keyed = {"idempotency-key": "fi-id"}
+    answers = [raw.post("/e/fi-place", json={"file": text}, headers=keyed).text for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+def test_an_id_that_is_not_of_the_callers_file_is_refused(client, raw, endpoints, uploaded):
+    unknown = "file_" + "0" * 20
+    for path, body, loc in (
+        ("/e/fi-measure", {"data": unknown}, ["body", "data"]),
+        ("/e/fi-later", {"data": unknown}, ["body", "data"]),
+        ("/e/fi-place", {"file": "data:,a", "others": ["data:,a", unknown]}, ["body", "others", 1]),
+        (
+            "/v1/sync-tasks?model_endpoint_id=fi-measure",
+            {"args": {"data": unknown}},
+            ["body", "args", "data"],
+        ),
+    ):
+        refused = problem(raw.post(path, json=body), 422)
+        assert refused["code"] == "file_not_found"
+        assert refused["detail"][0]["loc"] == loc
+    client.deploy(measure, name="fi-shared", public_inference=True, **SMALL)
+    with http(client, client.create_api_key("fi-other").api_key) as theirs:
+        assert theirs.post("/e/admin/fi-shared", json={"data": "data:,abc"}).json()["size"] == 3
+        answer = theirs.post("/e/admin/fi-shared", json={"data": uploaded})
+        assert problem(answer, 422)["code"] == "file_not_found"
+    many = problem(raw.post("/e/fi-place", json={"file": uploaded, "others": [uploaded] * 1000}), 422)
+    assert "1001 ids of files are given, at most 1000" in many["detail"]
+
+
+def test_inputs_of_batch_jobs_name_uploaded_files(client, endpoints, uploaded):
+    inputs = [{"data": uploaded}, {"data": "file_" + "0" * 20}, {"data": "data:,abc"}]
+    job = client.batch_async_request(model_bundle="fi-measure", inputs=inputs, memory="64Mi", cpus=0.1)
+    client.wait_for_batch_job(job["job_id"], timeout=DEADLINE)
+    first, unknown, last = client.read_batch_results(job["job_id"])
+    assert (first["result"]["sum"], last["result"]["size"]) == (sum(CAT), 3)
+    assert unknown["status_code"] == 422
+    assert "no file of yours has the id" in unknown["traceback"]
 
 
 @pytest.mark.parametrize(

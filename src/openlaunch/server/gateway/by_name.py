@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from openlaunch.errors import BadRequest, UnsupportedMedia
+from openlaunch.errors import BadRequest, Unprocessable, UnsupportedMedia
 from openlaunch.server.accept import JSON, choose
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope, header, headers_of
@@ -25,10 +25,11 @@ from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.sync_routes import SyncRoutes
+from openlaunch.server.prediction.file_ids import FilesById
 from openlaunch.server.prediction.forms import FORM, Form, one_file, read_form, taken_types
 from openlaunch.server.prediction.headers import with_headers
 from openlaunch.server.prediction.idempotency import idempotency_key, keyed
-from openlaunch.server.prediction.inputs import as_request
+from openlaunch.server.prediction.inputs import as_request, of_args
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import BundleSchemas
@@ -74,7 +75,9 @@ class ByName:
         sync: SyncRoutes,
         queue: TaskService,
         urls: SignedURLs,
+        files: FilesById,
     ) -> None:
+        self._files = files
         self._resolver = resolver
         self._schemas = schemas
         self._sync = sync
@@ -187,10 +190,13 @@ class ByName:
         key = idempotency_key(exchange.scope)
         known = None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
         checked = await self._schemas.checks.args(principal.owner, exchange.body, schemas)
-        body = as_request(checked.body)
+        checked = checked._replace(body=as_request(checked.body))
+        try:
+            [checked] = await self._files.in_json(principal.owner, [checked], exchange.limit, exchange.hold)
+        except Unprocessable as unknown:
+            raise of_args(unknown) from None
         if schemas.takes_context:
-            body = with_headers(body, headers_of(exchange.scope))
-        checked = checked._replace(body=body)
+            checked = checked._replace(body=with_headers(checked.body, headers_of(exchange.scope)))
         if parent is not None:
             seconds = self._nesting.seconds_left(parent)
             checked = checked._replace(timeout=seconds, priority=parent.priority)

@@ -136,10 +136,14 @@ class Exchange(Response):
 
     def inflated(self, body: Body) -> None:
         """Put this in the place of the body as it came; raise Unavailable if there is no room for it."""
+        self.hold(len(body))
+        self.body = body
+
+    def hold(self, size: int) -> None:
+        """Count this as the size of the body from now on; raise Unavailable if there is no room for it."""
         if self._held is None:
             self._held = Held(self._connection.bodies, self._connection.holder(self.scope))
-        self._held.resize(len(body))
-        self.body = body
+        self._held.resize(size)
 
     def gone(self) -> None:
         """Cancel the work for a client that went away."""

@@ -9,7 +9,7 @@ import json
 from functools import partial
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import APIError, BadRequest, NotFound
+from openlaunch.errors import APIError, BadRequest, NotFound, Unprocessable
 from openlaunch.server.asgi import header, query_value
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Call
@@ -19,9 +19,10 @@ from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Stream, Streams
 from openlaunch.server.prediction.deadlines import Deadlines
+from openlaunch.server.prediction.file_ids import FilesById
 from openlaunch.server.prediction.forms import Form
 from openlaunch.server.prediction.idempotency import Answers, idempotency_key
-from openlaunch.server.prediction.inputs import PredictInput, as_request, check_sync_body
+from openlaunch.server.prediction.inputs import PredictInput, as_request, check_sync_body, of_args
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import BundleSchemas, TakesLong
@@ -47,7 +48,9 @@ class SyncRoutes:
         answers: Answers,
         artifacts: Artifacts,
         urls: SignedURLs,
+        files: FilesById,
     ) -> None:
+        self._files = files
         self._settings = settings
         self._resolver = resolver
         self._schemas = schemas
@@ -120,8 +123,9 @@ class SyncRoutes:
                     lane.numbers.refused.refused(error)
                     raise
             else:
-                self._start(exchange, lane, principal.owner, predict_input, schemas)
-                return
+                if not predict_input.files:
+                    self._start(exchange, lane, principal.owner, predict_input, schemas)
+                    return
         preparing = self._prepare(exchange, lane, principal.owner, key)
         task = self._tasks.spawn(counted(lane, preparing), exchange)
         exchange.on_gone = task.cancel
@@ -151,6 +155,10 @@ class SyncRoutes:
         if key is not None and (form is None or form.tensors is None):
             flags &= ~Flags.ACCEPTS  # the answer is kept as JSON
         checked = checked._replace(flags=flags, timeout=timeout)
+        try:
+            [checked] = await self._files.behind(owner, [checked], exchange.limit, exchange.hold)
+        except Unprocessable as unknown:
+            raise of_args(unknown) from None
         return await self._begin(exchange, lane, owner, checked, schemas, key)
 
     async def _prepare(self, exchange: Exchange, lane: Lane, owner: str, key: str | None) -> None:
@@ -161,6 +169,7 @@ class SyncRoutes:
             predict_input = await self._check_parts(exchange.body, owner, schemas)
         else:
             predict_input = await self._schemas.checks.one_sync(owner, exchange.body, schemas)
+        [predict_input] = await self._files.behind(owner, [predict_input], exchange.limit, exchange.hold)
         await self._begin(exchange, lane, owner, predict_input, schemas, key)
 
     async def _check_parts(self, body: Body, owner: str, schemas: BundleSchemas) -> PredictInput:

@@ -15,6 +15,7 @@ from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
+from openlaunch.server.prediction.file_ids import FilesById
 from openlaunch.server.prediction.headers import with_headers
 from openlaunch.server.prediction.idempotency import Keyed, idempotency_key, keyed
 from openlaunch.server.prediction.inputs import PredictInput, parse_json
@@ -40,8 +41,14 @@ class TaskRoutes:
     """
 
     def __init__(
-        self, resolver: EndpointResolver, schemas: SchemaCache, queue: TaskService, urls: SignedURLs
+        self,
+        resolver: EndpointResolver,
+        schemas: SchemaCache,
+        queue: TaskService,
+        urls: SignedURLs,
+        files: FilesById,
     ) -> None:
+        self._files = files
         self._resolver = resolver
         self._schemas = schemas
         self._queue = queue
@@ -65,6 +72,8 @@ class TaskRoutes:
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
         predict_input = await self._schemas.checks.one(principal.owner, exchange.body, schemas)
+        if predict_input.files:
+            [predict_input] = await self._with_files(exchange, principal, [predict_input])
         if schemas.takes_context:
             predict_input = _with_headers(predict_input, exchange)
         key = await _keyed(exchange, lane)
@@ -80,6 +89,7 @@ class TaskRoutes:
     async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
         inputs = await self._schemas.checks.many(principal.owner, exchange.body, schemas)
+        inputs = await self._with_files(exchange, principal, inputs)
         if schemas.takes_context:
             inputs = [_with_headers(each, exchange) for each in inputs]
         principal.spend(len(inputs))
@@ -87,6 +97,11 @@ class TaskRoutes:
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
         ids = await self._queue.submitter.submit(lane, principal.owner, inputs, key)
         exchange.respond(orjson.dumps({"task_ids": ids}))
+
+    async def _with_files(
+        self, exchange: Exchange, principal: Principal, inputs: list[PredictInput]
+    ) -> list[PredictInput]:
+        return await self._files.in_json(principal.owner, inputs, exchange.limit, exchange.hold)
 
     def _get(self, exchange: Exchange) -> None:
         caller = self._resolver.authenticate(exchange.scope)

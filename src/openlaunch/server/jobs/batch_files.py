@@ -3,10 +3,13 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import NotFound
-from openlaunch.server.jobs.batch_orders import Chunk, Order
+from openlaunch.errors import NotFound, PayloadTooLarge, Unprocessable
+from openlaunch.server.jobs.batch_orders import CHUNK_BYTES, REFUSED, Chunk, Order
 from openlaunch.server.jobs.input_reader import InputReader
+from openlaunch.server.prediction.file_ids import FilesById
+from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.server.queue.refusals import REFUSED_STATUS_CODE
 from openlaunch.store.base import Store
 from openlaunch.store.records import BatchJobRecord
 from openlaunch.tasks import batch
@@ -23,8 +26,11 @@ UNDONE_STATUS_CODE = 504
 class BatchFiles:
     """Reads the inputs of batch jobs from artifacts, and writes their results there."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, jobs: int, max_input_bytes: int) -> None:
+    def __init__(
+        self, store: Store, artifacts: Artifacts, uploads: FilesById, jobs: int, max_input_bytes: int
+    ) -> None:
         self._store = store
+        self._uploads = uploads
         self._max_input_bytes = max_input_bytes
         self._artifacts = artifacts
         self._inputs = InputReader(artifacts, jobs)
@@ -52,6 +58,31 @@ class BatchFiles:
         async with self._inputs.read(job.input_key, order) as answers:
             while chunk := await anext(answers):
                 yield chunk
+
+    async def with_uploads(self, owner: str, chunk: Chunk) -> AsyncGenerator[Chunk]:
+        """Yield the inputs of a chunk with the uploaded files that they name, as much at once as is read at once."""
+        ready: Chunk = []
+        size = 0
+        for predict_input, result in chunk:
+            one = predict_input, result
+            if predict_input.files:
+                one = await self._with_files(owner, predict_input)
+                size += len(one[0].body)
+            if size > CHUNK_BYTES and ready:
+                yield ready
+                ready, size = [], len(one[0].body)
+            ready.append(one)
+        yield ready
+
+    async def _with_files(self, owner: str, predict_input: PredictInput) -> tuple[PredictInput, bytes | None]:
+        def hold(size: int) -> None:
+            """Refuse nothing: one input is read at a time."""
+
+        try:
+            [filled] = await self._uploads.in_json(owner, [predict_input], self._max_input_bytes, hold)
+        except (Unprocessable, PayloadTooLarge) as refusal:
+            return REFUSED, failure(refusal.message, REFUSED_STATUS_CODE)
+        return filled, None
 
     async def write_results(self, job: BatchJobRecord) -> str:
         """Write the job's results in the order of its inputs, and return the key of their file."""

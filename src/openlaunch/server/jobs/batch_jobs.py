@@ -19,7 +19,9 @@ from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.endpoints.changes import new_endpoint
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.jobs.batch_files import BatchFiles
+from openlaunch.server.jobs.batch_orders import Chunk
 from openlaunch.server.jobs.runner import JobRunner
+from openlaunch.server.prediction.file_ids import FilesById
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import JobSettings
@@ -62,7 +64,13 @@ class BatchJobs:
         self._lanes = lanes
         self._endpoints = endpoints
         self._tasks = tasks
-        self._files = BatchFiles(store, artifacts, settings.max_running_batch_jobs, settings.max_body_bytes)
+        self._files = BatchFiles(
+            store,
+            artifacts,
+            FilesById(store, artifacts, schemas.checks),
+            settings.max_running_batch_jobs,
+            settings.max_body_bytes,
+        )
         self._turns = Turns(settings.max_running_batch_jobs)
         self._submitted: dict[str, int] = {}
         self.runner = JobRunner(
@@ -141,15 +149,17 @@ class BatchJobs:
         schemas = await self._schemas.get(job.bundle_id)
         most = min(CHUNK_INPUTS, self._tasks.submitter.max_queued_of_one)
         async with aclosing(self._files.chunks(job, schemas, skip=done, most=most)) as chunks:
-            async for chunk in chunks:
-                await self._until_room(lane, len(chunk))
-                inputs = [predict_input for predict_input, _ in chunk]
-                refused = {index: result for index, (_, result) in enumerate(chunk) if result is not None}
-                # Where another server leads by now, it has counted the tasks of the job, and stores these inputs.
-                await self._tasks.submitter.submit(
-                    lane, job.id, inputs, refused=refused, check=self.runner.leads()
-                )
-                self._submitted[job.id] += len(chunk)
+            async for read in chunks:
+                async for chunk in self._files.with_uploads(job.owner, read):
+                    await self._submit(job, lane, chunk)
+
+    async def _submit(self, job: BatchJobRecord, lane: Lane, chunk: Chunk) -> None:
+        await self._until_room(lane, len(chunk))
+        inputs = [predict_input for predict_input, _ in chunk]
+        refused = {index: result for index, (_, result) in enumerate(chunk) if result is not None}
+        # Where another server leads by now, it has counted the tasks of the job, and stores these inputs.
+        await self._tasks.submitter.submit(lane, job.id, inputs, refused=refused, check=self.runner.leads())
+        self._submitted[job.id] += len(chunk)
 
     async def _until_room(self, lane: Lane, count: int) -> None:
         window = min(WINDOW, self._tasks.submitter.max_queued_of_one - count)

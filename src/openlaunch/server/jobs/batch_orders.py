@@ -17,7 +17,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 Chunk = list[tuple[PredictInput, bytes | None]]
 """Inputs; beside each, the result of one that is refused."""
 
-_REFUSED = PredictInput(b"")
+REFUSED = PredictInput(b"")
 """Stands among the inputs for one that is refused."""
 
 
@@ -70,13 +70,13 @@ def _input(row: Row, schemas: BundleSchemas, order: Order) -> tuple[PredictInput
 def _checked(row: Row, schemas: BundleSchemas, order: Order) -> tuple[PredictInput, str | None]:
     """Return an input, or the reason for which it is refused."""
     if isinstance(row, BadRow):
-        return _REFUSED, row.reason
+        return REFUSED, row.reason
     pickled = order.pickled and row != "{}"
     body = (row.removesuffix("}") + ', "return_pickled": true}' if pickled else row).encode()
     if len(body) > order.max_bytes:
-        return _REFUSED, f"the input has {len(body)} bytes, {order.max_bytes} are allowed"
+        return REFUSED, f"the input has {len(body)} bytes, {order.max_bytes} are allowed"
     try:
         return check_body(body, schemas), None
     except APIError as error:
         details = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors)
-        return _REFUSED, f"{error.message}: {details}" if details else error.message
+        return REFUSED, f"{error.message}: {details}" if details else error.message

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from openlaunch.errors import BadRequest, Unprocessable
 from openlaunch.wire.bundles import BINARY
@@ -29,6 +30,12 @@ MAX_STEPS = 1000
 """Of the search for the end of one part; a line of it that only begins like the end is one, too."""
 
 FORM = "multipart/form-data"
+Place = tuple[list[Any], str]
+"""The path of a file in the args, and the id of an uploaded file that stands there."""
+
+_ID = re.compile(r"file_[0-9a-f]{20}")
+MAX_ID = 26
+"""What is as long is no id: one has a character less."""
 _WEB = (b"data:", b"https://", b"http://")
 
 
@@ -74,6 +81,21 @@ class Fields:
         required = set(schema.get("required", ()))
         self.only_file = next(iter(self.files)) if len(self.files) == 1 and required <= self.files else None
         """The argument that a body without a name is; None where there is not one alone."""
+
+    def ids_in(self, args: Any) -> tuple[Place, ...]:
+        """Return where the args have an id of an uploaded file in the place of a file."""
+        if type(args) is not dict:
+            return ()
+        places: list[Place] = []
+        for name in self.files:
+            given = args.get(name)
+            items = [([name], given)] if type(given) is not list else _items(name, given)
+            places += ((path, each) for path, each in items if type(each) is str and _ID.fullmatch(each))
+        return tuple(places)
+
+
+def _items(name: str, given: list[Any]) -> list[tuple[list[Any], Any]]:
+    return [([name, number], each) for number, each in enumerate(given)]
 
 
 def _alternatives(schema: Any) -> Iterator[dict[str, Any]]:
@@ -156,7 +178,8 @@ def form_of(document: dict[str, Any]) -> Form:
     try:
         args = document["args"]
         for path, start, end, media_type, name in document["parts"]:
-            if (args[path[0]] if len(path) == 1 else args[path[0]][path[1]]) != "":
+            in_its_place = args[path[0]] if len(path) == 1 else args[path[0]][path[1]]
+            if in_its_place != "" and not _ID.fullmatch(in_its_place):
                 raise ValueError("a part has no place in the args")
             files.append((path, Part("", int(start), int(end), str(media_type), str(name))))
     except (LookupError, TypeError, ValueError) as error:
@@ -169,7 +192,8 @@ def as_json(body: Body, form: Form) -> bytes:
     for path, part in form.files:
         of, key = (form.args, path[0]) if len(path) == 1 else (form.args[path[0]], path[1])
         data = base64.b64encode(body[part.start : part.end]).decode()
-        of[key] = f"data:{part.media_type or OCTETS};base64,{data}"
+        name = f";name={quote(part.filename, safe='')}" if part.filename else ""
+        of[key] = f"data:{part.media_type or OCTETS}{name};base64,{data}"
     return json.dumps(form.args).encode()
 
 
@@ -231,9 +255,10 @@ def _parameters(value: str) -> dict[str, str]:
 
 
 def _is_given_here(part: Part, body: Body, fields: Fields) -> bool:
-    """Return whether a part is a file whose bytes it has, in place of a URL."""
-    head = bytes(body[part.start : min(part.end, part.start + 8)])
-    return part.name in fields.files and (part.filename is not None or not head.startswith(_WEB))
+    """Return whether a part is a file whose bytes it has, in place of a URL or an id."""
+    head = bytes(body[part.start : min(part.end, part.start + MAX_ID)])
+    named = head.startswith(_WEB) or _ID.fullmatch(head.decode("latin-1")) is not None
+    return part.name in fields.files and (part.filename is not None or not named)
 
 
 def _add(form: Form, part: Part, body: Body, fields: Fields) -> None:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from openlaunch.errors import APIError, BadRequest, Unprocessable
 from openlaunch.server.asgi import INVALID_JSON
-from openlaunch.server.prediction.forms import as_json, field_of, form_of
+from openlaunch.server.prediction.forms import Place, as_json, field_of, form_of
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.raw_json import elements, members
@@ -42,6 +42,8 @@ class PredictInput(NamedTuple):
     priority: int = 0
     expires_at: float | None = None
     """When its task expires that waits; None: as the endpoint says."""
+    files: tuple[Place, ...] = ()
+    """Where the args name uploaded files, whose bytes are not there yet."""
 
     def __repr__(self) -> str:
         """Leave out the user's data: the body and the callback."""
@@ -85,10 +87,14 @@ def check_args(body: Body, schemas: BundleSchemas) -> PredictInput:
     try:
         schemas.check_request(args, len(body))
     except Unprocessable as misfit:
-        # The path begins at the body, which is the args.
-        errors = [{**e, "loc": ["body", *e["loc"][2:]]} for e in misfit.errors]
-        raise Unprocessable(misfit.message, code=misfit.code, errors=errors) from None
-    return PredictInput(body)
+        raise of_args(misfit) from None
+    return PredictInput(body, files=() if schemas.fields is None else schemas.fields.ids_in(args))
+
+
+def of_args(misfit: Unprocessable) -> Unprocessable:
+    """Make the same error of a body that is the args: the path of a field begins there."""
+    errors = [{**e, "loc": ["body", *e["loc"][2:]]} for e in misfit.errors]
+    return Unprocessable(misfit.message, code=misfit.code, errors=errors)
 
 
 class ModelInput(NamedTuple):
@@ -283,7 +289,9 @@ def check_document(document: Any, body: Body, schemas: BundleSchemas) -> Predict
     fields = _flags(document), _timeout(document), _callback(document), _priority(document)
     if url is None and schemas.has_request:
         schemas.check_request(args, len(body))  # last, because it takes longest
-    return PredictInput(body, *fields)
+    if schemas.fields is None:
+        return PredictInput(body, *fields)
+    return PredictInput(body, *fields, files=schemas.fields.ids_in(args))
 
 
 def _callback(document: dict[str, Any]) -> Callback | None:
