@@ -25,7 +25,7 @@ class System:
     """One thing that is measured: how it is installed, started and asked.
 
     `command` and `env` may have `{bin}`, `{port}` and `{folder}`, the system's own folder of benchmarks/.
-    `ready_file`: the system writes its URL and its headers there, because both are made at its start.
+    A system whose URL and headers are made at its start writes them to the file that BENCH_READY names.
     """
 
     name: str

@@ -126,6 +126,7 @@ class APIError(OpenlaunchError):
 
     Attributes:
         status: the HTTP status.
+        retryable: whether the same request may succeed later (429 and 503).
         code: a stable word for programs, such as "endpoint_not_found".
         retry_after: seconds after which a further try makes sense; None where the server named none.
         request_id: the server's id of the request, to be named in reports; None on the server's side.

@@ -10,6 +10,7 @@ from openlaunch.errors import DeadlineExceeded, NotFound, Unavailable
 from openlaunch.server.dispatch.admission import Admission
 from openlaunch.server.dispatch.backlog import Backlog
 from openlaunch.server.dispatch.bursts import Burst
+from openlaunch.server.dispatch.claims import Claims
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.lone_work import LoneWork
 from openlaunch.server.dispatch.outcome_counts import Trials
@@ -19,12 +20,7 @@ from openlaunch.server.dispatch.work import Work
 from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.store.records import EndpointRecord
 from openlaunch.turns import FairQueue
-from openlaunch.wire.endpoints import EndpointStatus, EndpointType
-
-AHEAD_SECONDS = 0.02
-MAX_AHEAD = 256
-KEPT_PART = 5
-"""One of how many slots batches leave free for requests, which need not wait for a long answer to end."""
+from openlaunch.wire.endpoints import EndpointStatus
 
 SERVED_SECONDS = 10.0
 """How long the answers of a worker that has left show that its bundle serves."""
@@ -56,7 +52,6 @@ class Lane:
         self._failed = failed
         self._free_slots = free_slots
         self._now = loop.time
-        self._task_seconds: float | None = None
         self._answered: dict[int, float] = {}
         """When the last worker left that had answered, by its generation."""
         self._pools = WorkerPools(endpoint, self.trials)
@@ -64,6 +59,7 @@ class Lane:
         self.admission = Admission(endpoint, self._waiting, self._pools, max_waiting, loop.time)
         self._rate = self.admission.rate
         self._lone = LoneWork(self._pools, loop.time, self.ask_for_workers)
+        self.claims = Claims(self._pools, self._waiting, self._lone, self.admission, self.backlog)
         self.update(endpoint)
 
     def update(self, endpoint: EndpointRecord) -> None:
@@ -214,42 +210,9 @@ class Lane:
         self._pools.remove(worker)
         self._lone.worker_removed(worker)
 
-    @property
-    def takes_tasks(self) -> bool:
-        """Whether its callers send tasks. Another's tasks are lines of batches, which its requests come before."""
-        return self.endpoint.endpoint_type is EndpointType.ASYNC
-
-    def tasks_wanted(self) -> int:
-        """Return how many tasks to claim now: for the slots that are free, and for those that soon will be.
-
-        Tasks claimed ahead are what the workers can do in `AHEAD_SECONDS`, so that short tasks need not wait for a
-        claim each, and long ones are left in the queue. Claims are made for at least half of that, to keep them few.
-        """
-        if not self.takes_tasks:
-            return self._lines_wanted()
-        ahead = 0
-        if self._task_seconds:
-            slots = sum(worker.slots for worker in self._pools.by_id.values())
-            ahead = min(
-                int(slots * AHEAD_SECONDS / self._task_seconds), MAX_AHEAD, self.admission.max_waiting
-            )
-        wanted = self._pools.free_slots() + ahead - self._waiting.size - self.backlog.claiming
-        return wanted if wanted > ahead // 2 and self._lone.waiting.size < MAX_AHEAD else 0
-
     def used_tokens(self, owner: str, tokens: int, *, waited: bool) -> None:
         """Count tokens that an owner's request took: the next turn is of who was given least."""
         self._waiting.charge(owner, tokens, waited=waited)
-
-    def _lines_wanted(self) -> int:
-        """Return how many lines of batches to claim now: a fifth of the slots stays free for requests."""
-        slots = sum(worker.slots for worker in self._pools.by_id.values())
-        kept = min(-(-slots // KEPT_PART), max(0, slots - 1))
-        return max(0, self._pools.free_slots() - kept - self._waiting.size - self.backlog.claiming)
-
-    def task_took(self, seconds: float) -> None:
-        """Take into the average how long a task ran in its worker."""
-        known = self._task_seconds
-        self._task_seconds = seconds if known is None else known + (seconds - known) / 8
 
     @property
     def workers(self) -> int:

@@ -37,7 +37,7 @@ class Claimer:
     def claim_for(self, lane: Lane) -> None:
         """Claim tasks for the lane's free slots; one claim at a time for each lane."""
         idle = lane.endpoint.id not in self._claiming and not self._hub.closed
-        if idle and lane.backlog.size and lane.tasks_wanted():
+        if idle and lane.backlog.size and lane.claims.wanted():
             self._claiming.add(lane.endpoint.id)
             self._background.spawn(self._claim(lane))
 
@@ -45,7 +45,7 @@ class Claimer:
         endpoint_id, backlog = lane.endpoint.id, lane.backlog
         try:
             while backlog.size and not self._hub.closed:
-                wanted = min(lane.tasks_wanted(), MAX_CLAIM)
+                wanted = min(lane.claims.wanted(), MAX_CLAIM)
                 if not wanted:
                     break
                 backlog.claiming += wanted

@@ -72,7 +72,7 @@ class TaskWork(Work):
             super().count_end(_LATE if self._runner.now() >= self.deadline else None)
 
     def finished(self, outcome: int, payload: Body) -> None:
-        self.lane.task_took(monotonic() - self.started_at)
+        self.lane.claims.task_took(monotonic() - self.started_at)
         super().finished(outcome, payload)
 
     @property
@@ -153,7 +153,7 @@ class Runner:
             self._lanes.on_free_slots(lane)
 
     def _start(self, lane: Lane, task: ClaimedTask, payload: bytes) -> None:
-        is_line = not lane.takes_tasks and payload.startswith(LINE_BEGINS)
+        is_line = not lane.claims.of_tasks and payload.startswith(LINE_BEGINS)
         make = self.line_of if is_line else self.work_of
         work = make(self, lane, task, payload, self._seconds_for(lane, task))
         self._running[task.id] = work

@@ -68,7 +68,7 @@ class Submitter:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
         self._check_room(lane, owner, len(inputs))
         backlog = lane.backlog
-        wanted = min(lane.tasks_wanted(), backlog.size + len(inputs), MAX_CLAIM)
+        wanted = min(lane.claims.wanted(), backlog.size + len(inputs), MAX_CLAIM)
         backlog.expect(owner, len(inputs), wanted)
         try:
             stored, ids, claimed = await self._store_new(
@@ -88,7 +88,7 @@ class Submitter:
 
     def _check_room(self, lane: Lane, owner: str, count: int) -> None:
         waiting = lane.backlog.size + lane.backlog.arriving.size
-        is_of_job = owner == lane.endpoint.id or not lane.takes_tasks
+        is_of_job = owner == lane.endpoint.id or not lane.claims.of_tasks
         if "queued_tasks" in self._quotas.of(owner) and not is_of_job:
             after = lane.admission.rate.retry_after(waiting)
             self._quotas.check_queued(owner, self._lanes.queued_of(owner), count, after)

@@ -118,24 +118,24 @@ class TestSlots:
     @in_loop
     async def test_tasks_are_wanted_for_slots_that_nothing_waits_for(self):
         lane = make_lane()
-        assert lane.tasks_wanted() == 0
+        assert lane.claims.wanted() == 0
         worker = FakeWorker("w", slots=3).join(lane)
-        assert lane.tasks_wanted() == 3
+        assert lane.claims.wanted() == 3
         submit(lane, "a", "b")
-        assert lane.tasks_wanted() == 1
+        assert lane.claims.wanted() == 1
         worker.take()
         worker.answer()
-        assert lane.tasks_wanted() == 2
+        assert lane.claims.wanted() == 2
 
     @pytest.mark.parametrize(("slots", "wanted"), [(1, 1), (2, 1), (4, 3), (16, 12)])
     @in_loop
     async def test_lines_of_batches_leave_a_fifth_of_the_slots_to_requests(self, slots, wanted):
         lane = make_lane(endpoint=replace(ENDPOINT, endpoint_type=EndpointType.STREAMING))
-        assert lane.tasks_wanted() == 0
+        assert lane.claims.wanted() == 0
         FakeWorker("w", slots=slots).join(lane)
-        assert lane.tasks_wanted() == wanted
+        assert lane.claims.wanted() == wanted
         submit(lane, "a")
-        assert lane.tasks_wanted() == wanted - 1
+        assert lane.claims.wanted() == wanted - 1
 
     @in_loop
     async def test_a_draining_worker_gets_nothing_more(self):
@@ -144,7 +144,7 @@ class TestSlots:
         (running,) = submit(lane, "a")
         worker.take()
         worker.link.drain()
-        assert lane.tasks_wanted() == 0
+        assert lane.claims.wanted() == 0
         submit(lane, "b")
         worker.answer()
         assert running.answer.done()
@@ -194,28 +194,28 @@ class TestClaimingAhead:
     async def test_short_tasks_are_claimed_before_there_are_slots_and_long_ones_are_not(self):
         lane = make_lane(bound=1000)
         FakeWorker("w", slots=8).join(lane)
-        lane.task_took(0.001)
-        assert lane.tasks_wanted() == 8 + 160
+        lane.claims.task_took(0.001)
+        assert lane.claims.wanted() == 8 + 160
         for _ in range(100):
-            lane.task_took(10.0)
-        assert lane.tasks_wanted() == 8
+            lane.claims.task_took(10.0)
+        assert lane.claims.wanted() == 8
 
     @in_loop
     async def test_what_is_on_its_way_is_counted_and_claims_are_few(self):
         lane = make_lane(bound=1000)
         FakeWorker("w", slots=8).join(lane)
-        lane.task_took(0.001)
+        lane.claims.task_took(0.001)
         lane.backlog.claiming = 88
-        assert lane.tasks_wanted() == 0
+        assert lane.claims.wanted() == 0
         lane.backlog.claiming = 87
-        assert lane.tasks_wanted() == 81
+        assert lane.claims.wanted() == 81
 
     @in_loop
     async def test_no_more_is_claimed_than_may_wait(self):
         lane = make_lane(bound=10)
         FakeWorker("w", slots=8).join(lane)
-        lane.task_took(1e-6)
-        assert lane.tasks_wanted() == 18
+        lane.claims.task_took(1e-6)
+        assert lane.claims.wanted() == 18
 
     @in_loop
     async def test_what_waited_past_its_deadline_is_refused_and_not_lost(self):

@@ -24,7 +24,7 @@ def test_nothing_is_lost_and_no_slot_stays_empty_while_something_waits(steps, sl
             world.look()
             free = sum(slots - len(worker.link.running) for worker in world.taking())
             assert lane.load().in_flight == sum(len(worker.link.running) for worker in world.taking())
-            assert lane.tasks_wanted() == free if not lane.load().queued else free == 0
+            assert lane.claims.wanted() == free if not lane.load().queued else free == 0
         waiting = [one.body for one in world.calls if not one.running and not one.cancelled]
         assert len(waiting) == lane.load().queued
         assert world.served == sorted(world.served, key=int), "in order of arrival"
@@ -49,6 +49,6 @@ def test_what_runs_alone_does_so_and_everything_gets_its_turn(steps, slots):
         assert all(one.running or one.cancelled for one in world.calls)
         assert len(set(world.served)) == len(world.served), "each once"
         free = slots * len(list(world.taking()))
-        assert world.lane.tasks_wanted() == free, "every slot is free again"
+        assert world.lane.claims.wanted() == free, "every slot is free again"
 
     asyncio.run(main())
