@@ -190,8 +190,18 @@ def _duration(span: Any) -> str:
 
 
 def _encoded_image(image: Any) -> Binary:
-    """Return an image in the format that it was read from, or else as PNG."""
-    name = image.format or "PNG"
+    """Return an image in the format that it was read from, or else as PNG, or as TIFF, which has more modes."""
+    first, *others = dict.fromkeys((image.format or "PNG", "PNG", "TIFF"))
+    try:
+        return _image_as(first, image)
+    except (OSError, KeyError, ValueError):
+        for name in others:
+            with suppress(OSError, ValueError):
+                return _image_as(name, image)
+        raise
+
+
+def _image_as(name: str, image: Any) -> Binary:
     file = BytesIO()
     image.save(file, name)
     return Binary(file.getvalue(), sys.modules["PIL.Image"].MIME.get(name, OCTETS), "image")

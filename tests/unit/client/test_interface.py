@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -175,3 +175,38 @@ def test_an_annotation_that_is_applied_or_says_what_json_has_is_not(kind):
 
     fn.__annotations__["x"] = kind
     assert interface_of(fn, has_model=False).unread == ()
+
+
+class Number(Enum):
+    ONE = 1
+    TWO = "two"
+
+
+class Marked(TypedDict, total=False):
+    given: "Required[int]"
+    other: str
+
+
+class Others(TypedDict):
+    left_out: "NotRequired[int]"
+    other: "Annotated[str, 1]"
+
+
+@pytest.mark.parametrize(("kind", "required"), [(Marked, ["given"]), (Others, ["other"])])
+def test_fields_are_required_as_their_annotations_say_where_these_are_texts(kind, required):
+    def fn(x: kind): ...
+
+    assert schemas(fn)[kind.__name__]["required"] == required
+
+
+def test_keys_of_an_enum_are_the_texts_of_its_values():
+    def fn(x: dict[Number, int], y: Number): ...
+
+    assert properties(fn)["x"]["propertyNames"] == {"enum": ["1", "two"]}
+    assert schemas(fn)["Number"]["enum"] == [1, "two"]
+
+
+def test_further_arguments_by_name_have_the_schema_of_their_annotation():
+    def fn(x: int, **others: int): ...
+
+    assert schemas(fn)["RequestSchema"]["additionalProperties"] == {"type": "integer"}

@@ -125,6 +125,13 @@ def test_an_image_has_its_media_type():
     assert written(PIL.Image.open(file)).startswith("data:image/jpeg;type=image;base64,")
 
 
+@pytest.mark.parametrize("mode", ["F", "CMYK"])
+def test_an_image_of_a_mode_that_png_does_not_have_is_tiff(mode):
+    head, data = written(PIL.Image.new(mode, (2, 1))).split(",")
+    assert head == "data:image/tiff;type=image;base64"
+    assert PIL.Image.open(io.BytesIO(base64.b64decode(data))).mode == mode
+
+
 class Tensor:
     """As torch's: it knows how to be a list."""
 

@@ -78,6 +78,8 @@ def _types_of(name: str, given: Given) -> Iterator[tuple[str, JsonSchemaMode, Ty
         for parameter in (given.parameters or {}).values():
             if _is_understood(parameter.annotation, "validation"):
                 yield f"{name}.{parameter.name}", "validation", _adapter(parameter.annotation)
+        if _is_understood(given.others, "validation"):
+            yield f"{name}.**", "validation", _adapter(given.others)
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
@@ -105,8 +107,18 @@ def _readable(kind: Any) -> Any:
     fields = {
         name: rebuilt(hint, _readable) for name, hint in get_type_hints(kind, include_extras=True).items()
     }
-    marked = {n: Required[h] if n in kind.__required_keys__ else NotRequired[h] for n, h in fields.items()}
+    marked = {n: _marked(h, is_required=n in kind.__required_keys__) for n, h in fields.items()}
     return typing_extensions.TypedDict(kind.__name__, marked)  # type: ignore[operator]
+
+
+def _marked(hint: Any, *, is_required: bool) -> Any:
+    """Return the type of a field as one that has to be there or not; what its own annotation says wins.
+
+    Of annotations that are texts, Python does not read that.
+    """
+    if get_origin(hint) in (Required, NotRequired):
+        return hint
+    return Required[hint] if is_required else NotRequired[hint]
 
 
 def _is_understood(kind: Any, mode: JsonSchemaMode) -> bool:
@@ -126,6 +138,15 @@ class _Generator(GenerateJsonSchema):
     def is_instance_schema(self, schema: Any) -> dict[str, Any]:
         name = name_of(schema["cls"])
         return self.handle_invalid_for_json_schema(schema, "a class") if name is None else _of_binary(name)
+
+    def dict_schema(self, schema: Any) -> dict[str, Any]:
+        """Have keys of an Enum be the texts of its values, because JSON has no other keys."""
+        made = super().dict_schema(schema)
+        reference = made.get("propertyNames", {}).get("$ref")
+        of_keys = None if reference is None else self.get_schema_from_definitions(reference)
+        if of_keys and (values := of_keys.get("enum")):
+            made["propertyNames"] = {"enum": [str(value) for value in values]}
+        return made
 
     def bytes_schema(self, schema: Any) -> dict[str, Any]:
         return _of_binary("bytes")
@@ -149,7 +170,7 @@ def _of_parameters(interface: Interface, schemas: Mapping[str, Any]) -> dict[str
             p.name: _of_parameter(p, schemas.get(f"RequestSchema.{p.name}", {})) for p in parameters
         },
         "required": [p.name for p in parameters if p.default is NONE],
-        "additionalProperties": interface.is_open,
+        "additionalProperties": schemas.get("RequestSchema.**", interface.is_open),
     }
 
 

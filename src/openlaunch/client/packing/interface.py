@@ -24,7 +24,7 @@ NONE = inspect.Parameter.empty
 
 
 class Interface(NamedTuple):
-    """The types of a function's parameters and of its value; `is_open`: it takes others by name, too.
+    """The types of a function's parameters and of its value; `is_open`: it takes others by name, too, of `others`.
 
     `parameters` is None, and `returns` is `NONE`, where nothing is annotated. `context` is the name of the parameter
     that no request has, which is for the context.
@@ -35,6 +35,7 @@ class Interface(NamedTuple):
     returns: Any
     context: str | None = None
     unread: tuple[str, ...] = ()
+    others: Any = NONE
 
 
 def interface_of(fn: Callable[..., Any], *, has_model: bool) -> Interface:
@@ -52,9 +53,11 @@ def interface_of(fn: Callable[..., Any], *, has_model: bool) -> Interface:
     named = {p.name: p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     can_be_named = not any(p.kind is p.POSITIONAL_ONLY for p in given)
     is_annotated = can_be_named and any(p.annotation is not NONE for p in named.values())
-    is_open = any(p.kind is p.VAR_KEYWORD for p in given)
+    others = [p.annotation for p in given if p.kind is p.VAR_KEYWORD]
     returns = _item(hints.get("return", NONE))
-    return Interface(named if is_annotated else None, is_open, returns, context, unread)
+    return Interface(
+        named if is_annotated else None, bool(others), returns, context, unread, *others or (NONE,)
+    )
 
 
 def _why_unread(written: inspect.Parameter, read: inspect.Parameter) -> str | None:

@@ -35,7 +35,7 @@ Place = tuple[list[Any], str]
 
 _ID = re.compile(r"file_[0-9a-f]{20}")
 MAX_ID = 26
-"""What is as long is no id: one has a character less."""
+"""A character more than an id has."""
 _WEB = (b"data:", b"https://", b"http://")
 
 
