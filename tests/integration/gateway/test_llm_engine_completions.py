@@ -136,5 +136,17 @@ def test_a_costly_request_holds_nobody_up(costly):
     assert seconds < SOON
 
 
+def test_a_costly_file_of_a_batch_holds_nobody_up(client, raw, costly):
+    content = (
+        b'{"prompts": ["deep"], "max_new_tokens": 1, "temperature": 0, "more": [' + b"[]," * 2**22 + b"1]}"
+    )
+    file = raw.post("/v1/files", files={"file": ("a", content)}).json()["id"]
+    body = {"model_config": {"model": "costly"}, "input_data_path": file, "output_data_path": "a"}
+    before = processor_seconds(client.server.pid)
+    answer = raw.post("/v1/llm/batch-completions", json=body)
+    assert answer.status_code in (200, 422)  # the latter where the machine is so busy that it takes too long
+    assert processor_seconds(client.server.pid) - before < SOON
+
+
 SOON = 0.3
 """Seconds of the server's processor time, a fraction of what reading takes."""

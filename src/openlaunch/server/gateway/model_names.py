@@ -56,6 +56,7 @@ class ModelNames:
     """Finds the endpoint that is meant by a model, among those that a caller may use."""
 
     def __init__(self, lanes: Lanes, schemas: SchemaCache) -> None:
+        self.checks = schemas.checks
         self._lanes = lanes
         self._schemas = schemas
         self._faces: dict[str, Face] = {}

@@ -1,6 +1,5 @@
 """The files of batches for models: lines are read in chunks, answers and errors are written in pages."""
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from openlaunch.artifacts.base import Artifacts
@@ -8,7 +7,7 @@ from openlaunch.errors import NotFound
 from openlaunch.server import clock
 from openlaunch.server.jobs.input_reader import InputReader
 from openlaunch.server.jobs.line_orders import LinesOrder
-from openlaunch.server.prediction.completions import answer_in, v1_output
+from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.queue.lines import LINE_HEAD, custom_id_of, error_line
 from openlaunch.store import model_batches as batch_store
 from openlaunch.store.base import Store
@@ -30,7 +29,10 @@ def file_id_of(batch_id: str, kind: str) -> str:
 class ModelBatchFiles:
     """Reads the lines of batches from artifacts, and writes what became of them there."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, most: int, max_body_bytes: int) -> None:
+    def __init__(
+        self, store: Store, artifacts: Artifacts, checks: Checks, most: int, max_body_bytes: int
+    ) -> None:
+        self.checks = checks
         self._store = store
         self._artifacts = artifacts
         self._inputs = InputReader(artifacts, most)
@@ -158,11 +160,10 @@ class _Completions(_Lines):
         after, between = 0, b"["
         while page := await self._files.page(self._batch, after, succeeded=None):
             for result in page:
-                body = answer_in(await self._files.line(result, self._code))
-                if body is not None:
-                    self.count += 1
-                    body = v1_output(body) if is_v1 else body
-                yield between + json.dumps(body).encode()
+                line = await self._files.line(result, self._code)
+                answer = await self._files.checks.completion_in(self._batch.owner, line, is_v1=is_v1)
+                self.count += answer is not None
+                yield between + (answer or b"null")
                 between = b",\n"
             after = page[-1].seq
         yield b"[]" if between == b"[" else b"]"

@@ -89,7 +89,7 @@ class ModelBatches:
         self._names = names
         self._tasks = tasks
         self._files = ModelBatchFiles(
-            store, artifacts, settings.max_running_batch_jobs, settings.max_body_bytes
+            store, artifacts, names.checks, settings.max_running_batch_jobs, settings.max_body_bytes
         )
         self._turns = Turns(settings.max_running_batch_jobs)
         self._storing: dict[str, asyncio.Task[list[str]]] = {}

@@ -4,7 +4,7 @@ import json
 from functools import lru_cache
 
 from openlaunch.server.prediction.apart import serve
-from openlaunch.server.prediction.completions import as_sent, completion_of
+from openlaunch.server.prediction.completions import as_sent, completion_in, completion_of, read_content
 from openlaunch.server.prediction.inputs import (
     ModelInput,
     PredictInput,
@@ -61,6 +61,10 @@ def _completion_of(body: bytes, status: int, request_id: str) -> tuple[int, byte
     return completion_of(status, body, request_id)
 
 
+def _completion_in(line: bytes, is_v1: bool) -> bytes | None:
+    return completion_in(line, is_v1=is_v1)
+
+
 def _many(body: bytes, source: bytes) -> list[tuple[PredictInput, tuple[int, int]]]:
     inputs = check_bodies(body, _compiled(source))
     return [(one._replace(body=b""), place) for one, place in zip(inputs, places_of(body), strict=True)]
@@ -81,6 +85,8 @@ if __name__ == "__main__":
             "model": _model,
             "completion": _completion,
             "completion_of": _completion_of,
+            "completion_in": _completion_in,
+            "read_content": read_content,
             "with_value": with_value,
             "many": _many,
             "response": _response,

@@ -7,8 +7,9 @@ from contextlib import suppress
 from pickle import PickleBuffer
 from typing import Any, TypeVar
 
+from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.apart import ProcessApart
-from openlaunch.server.prediction.completions import as_sent
+from openlaunch.server.prediction.completions import Lines, as_sent, completion_in
 from openlaunch.server.prediction.inputs import (
     ModelInput,
     PredictInput,
@@ -95,6 +96,21 @@ class Checks:
     ) -> tuple[int, bytes] | None:
         """Return what `completion_of` does of a large answer."""
         found: tuple[int, bytes] | None = await self._apart(owner, "completion_of", body, status, request_id)
+        return found
+
+    async def lines_of_content(self, owner: str, data: bytes, model: str) -> Lines:
+        """Return the lines for a file with a content; raises what `read_content` does."""
+        found: Lines = await self._apart(owner, "read_content", data, model)
+        return found
+
+    async def completion_in(self, owner: str, line: bytes, *, is_v1: bool) -> bytes | None:
+        """Return the answer in a line as `completion_in` does; None also for one that takes too long to read."""
+        if len(line) <= QUICK_BYTES:
+            return completion_in(line, is_v1=is_v1)
+        try:
+            found: bytes | None = await self._apart(owner, "completion_in", line, is_v1)
+        except Unprocessable:
+            return None
         return found
 
     async def with_value(self, owner: str, body: Body, key: str, value: object) -> bytes:

@@ -1,20 +1,60 @@
 """llm-engine's completions as requests of OpenAI's API, and the answers as its client reads them."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from openlaunch.errors import BadRequest
+from openlaunch.errors import BadRequest, Unprocessable
 from openlaunch.wire import routes
-from openlaunch.wire.batch_completions import CompletionV1Request, Sampling, V1Content
+from openlaunch.wire.batch_completions import CompletionV1Request, Content, Sampling, V1Content
 from openlaunch_worker.frames import Body
 
 MAX_SAID = 2000
 """Characters of an engine's refusal that its client sees."""
 
 _BAD_INPUT, _TOO_MANY, _FAILED = 400, 429, 500
+
+
+_READ: TypeAdapter[V1Content | list[dict[str, Any]]] = TypeAdapter(Content)
+
+
+class Lines(NamedTuple):
+    """The requests of a content: whether it was prompts alone, their route, and the lines of a batch's input file."""
+
+    is_v1: bool
+    route: str
+    lines: bytes
+
+
+def misfit(field: str, text: str) -> Unprocessable:
+    """Make the error for a field of a request."""
+    errors = [{"loc": ["body", field], "msg": text, "type": "value_error"}]
+    return Unprocessable(f"{field}: {text}", errors=errors)
+
+
+def read_content(data: bytes, model: str) -> Lines:
+    """Return the lines for a file with a content; raise Unprocessable where it has none."""
+    try:
+        content = _READ.validate_python(json.loads(bytes(data)))  # it may be a view
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise misfit("input_data_path", f"the file is not a content: {where}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise misfit("input_data_path", f"the file is not JSON: {error}") from None
+    return lines_of_content(content, model)
+
+
+def lines_of_content(content: V1Content | list[dict[str, Any]], model: str) -> Lines:
+    """Return the lines for a content; raise Unprocessable where its requests do not go together."""
+    try:
+        route, bodies = bodies_of(content)
+    except ValueError as error:
+        raise misfit("content", str(error)) from None
+    lines = [line_of_request(number, model, route, body) for number, body in enumerate(bodies)]
+    return Lines(isinstance(content, V1Content), route, b"".join(lines))
 
 
 def bodies_of(content: V1Content | list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
@@ -109,9 +149,18 @@ def line_of_request(number: int, model: str, route: str, body: dict[str, Any]) -
     return json.dumps(document).encode() + b"\n"
 
 
+def completion_in(line: bytes, *, is_v1: bool) -> bytes | None:
+    """Return the engine's answer in a line of a file of answers as llm-engine has it; None where there is none."""
+    try:
+        body = answer_in(line)
+    except RecursionError:
+        return None
+    return None if body is None else json.dumps(v1_output(body) if is_v1 else body).encode()
+
+
 def answer_in(line: bytes) -> Any:
     """Return the engine's answer in a line of a file of answers, None in one of errors."""
-    document = json.loads(line)
+    document = json.loads(bytes(line))  # it may be a view
     response = document["response"]
     return None if response is None or response["status_code"] >= 400 else response["body"]
 

@@ -4,21 +4,15 @@ They are the batches of `/v1/batches`: a request is a line of a file that is mad
 names, and not a job with engines of its own.
 """
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
 from openlaunch.server.jobs.model_batch_files import file_id_of
-from openlaunch.server.prediction.completions import bodies_of, line_of_request
+from openlaunch.server.prediction.completions import lines_of_content, misfit
 from openlaunch.store import files as file_store
 from openlaunch.store.records import FileRecord, ModelBatchRecord
 from openlaunch.wire import routes
@@ -26,7 +20,6 @@ from openlaunch.wire.batch_completions import (
     CancelCompletionsResponse,
     CompletionsJob,
     CompletionsStatus,
-    Content,
     CreateCompletionsRequest,
     CreateCompletionsV1Request,
     CreateCompletionsV1Response,
@@ -37,8 +30,8 @@ from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.ids import object_id
 
 MAX_INPUT_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = 1 << 20
 DAY = 24 * 3600
-_READ: TypeAdapter[Any] = TypeAdapter(Content)
 _USUAL = {"data_parallelism": (None, 1), "num_shards": (None, 1), "trust_remote_code": (None, False)}
 """What the client sends for parameters that were not given, where that is not null."""
 
@@ -90,26 +83,24 @@ async def _create(
     context: Context, body: CreateCompletionsV1Request | CreateCompletionsRequest, user: User, version: int
 ) -> ModelBatchRecord:
     _check(body)
-    content: Any = body.content
-    if (content is None) == (body.input_data_path is None):
-        raise _misfit("content", "give it, or input_data_path, and not both")
-    if body.input_data_path is not None:
-        content = await _content_of_file(context, user.owner, body.input_data_path)
-        version = 1 if isinstance(content, V1Content) else version
-    if version == 1 and not isinstance(content, V1Content):
-        raise _misfit("content", "prompts are needed here; lists of requests are for /v2/batch-completions")
-    try:
-        route, bodies = bodies_of(content)
-    except ValueError as error:
-        raise _misfit("content", str(error)) from None
+    if (body.content is None) == (body.input_data_path is None):
+        raise misfit("content", "give it, or input_data_path, and not both")
+    model = body.config.model
+    if body.content is not None:
+        asked = lines_of_content(body.content, model)
+    else:
+        data = await _content_of_file(context, user.owner, body.input_data_path or "")
+        asked = await context.schemas.checks.lines_of_content(user.owner, data, model)
+    if version == 1 and not asked.is_v1:
+        raise misfit("content", "prompts are needed here; lists of requests are for /v2/batch-completions")
     now, batch_id = clock.now(), object_id("batch")
-    file = await _lines(context, user.owner, batch_id, body.config.model, route, bodies)
+    file = await _put(context, user.owner, batch_id, asked.lines)
     seconds = body.max_runtime_sec or DAY
     batch = ModelBatchRecord(
         id=batch_id,
         owner=user.owner,
         status=BatchJobStatus.PENDING,
-        endpoint=route,
+        endpoint=asked.route,
         input_file_id=file.id,
         input_key=file.key,
         completion_window=f"{seconds}s",
@@ -118,8 +109,8 @@ async def _create(
         expires_at=now + seconds,
         metadata={**(body.config.labels or {}), **(body.labels or {})},
         completions={
-            "version": version,
-            "model": body.config.model,
+            "version": 1 if asked.is_v1 else version,
+            "model": model,
             "input_data_path": body.input_data_path,
             "output_data_path": body.output_data_path,
         },
@@ -131,48 +122,38 @@ async def _create(
 def _check(body: CreateCompletionsV1Request | CreateCompletionsRequest) -> None:
     """Refuse what can't be honoured: the endpoint says how its engine is started, and batches have no priorities."""
     if "://" in body.output_data_path:
-        raise _misfit(
+        raise misfit(
             "output_data_path",
             "it is a URL, a name is needed: the answers become a file of /v1/files, whose id the job says",
         )
     for fields in (body.config.model_extra or {}, body.model_extra or {}):
         for name, value in fields.items():
             if value not in _USUAL.get(name, (None,)):
-                raise _misfit(
+                raise misfit(
                     name,
                     "the endpoint that `model_config.model` names decides this, and batches run in slots that "
                     "others leave free: leave it out",
                 )
 
 
-async def _content_of_file(context: Context, owner: str, file_id: str) -> Any:
+async def _content_of_file(context: Context, owner: str, file_id: str) -> bytes:
     record = await context.store.read(lambda conn: file_store.get(conn, file_id, owner), owner)
     hint = "upload one to /v1/files, and give its id"
     file = found(record, f"no file has the id {file_id!r}: {hint}", "file_not_found")
     if file.size > MAX_INPUT_BYTES:
-        raise _misfit(
+        raise misfit(
             "input_data_path",
             f"the file has {file.size} bytes, {MAX_INPUT_BYTES} are allowed: larger ones are for /v1/batches",
         )
-    data = b"".join([piece async for piece in context.artifacts.stream(file.key, MAX_INPUT_BYTES)])
-    try:
-        return _READ.validate_python(await asyncio.to_thread(json.loads, data))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise _misfit("input_data_path", f"the file is not a content: {where}: {first['msg']}") from None
-    except (ValueError, RecursionError) as error:
-        raise _misfit("input_data_path", f"the file is not JSON: {error}") from None
+    return b"".join([piece async for piece in context.artifacts.stream(file.key, MAX_INPUT_BYTES)])
 
 
-async def _lines(
-    context: Context, owner: str, batch_id: str, model: str, route: str, bodies: list[dict[str, Any]]
-) -> FileRecord:
-    """Write the requests as the input file of a batch."""
+async def _put(context: Context, owner: str, batch_id: str, lines: bytes) -> FileRecord:
+    """Store the requests as the input file of a batch."""
 
     async def pieces() -> AsyncIterator[bytes]:
-        for number, body in enumerate(bodies):
-            yield line_of_request(number, model, route, body)
+        for start in range(0, len(lines), PIECE_BYTES):
+            yield lines[start : start + PIECE_BYTES]
 
     file_id = file_id_of(batch_id, "input")
     key, name = f"files/{file_id}", f"{batch_id}_input.jsonl"
@@ -219,8 +200,3 @@ def _status(batch: ModelBatchRecord) -> CompletionsStatus:
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def _misfit(field: str, text: str) -> Unprocessable:
-    errors = [{"loc": ["body", field], "msg": text, "type": "value_error"}]
-    return Unprocessable(f"{field}: {text}", errors=errors)
