@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from agents import agents, settings_of
+from agents import Agent, agents, settings_of
 from chaos_server import ChaosServer
 from cluster_servers import LITTLE, TOKEN, Servers, client_of
 from server_driver import eventually
 
 from openlaunch import EndpointRequest, LaunchClient
-from openlaunch.errors import ConnectionFailed, DeadlineExceeded, Unprocessable
+from openlaunch.errors import ConnectionFailed, DeadlineExceeded, Unprocessable, WorkerDied
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +40,7 @@ class Two:
     second: ChaosServer
     here: LaunchClient
     there: LaunchClient
+    node: Agent
     log: Path
     gate: Path
 
@@ -62,7 +63,7 @@ def two(servers: Servers, tmp_path: Path) -> Iterator[Two]:
     ):
         here.deploy(noted, name="noted", min_workers=1, max_workers=1, per_worker=4, **LITTLE)
         eventually(lambda: any(e.name == "noted" for e in there.list_model_endpoints()))
-        yield Two(first, second, here, there, tmp_path / "log", tmp_path / "gate")
+        yield Two(first, second, here, there, nodes[0], tmp_path / "log", tmp_path / "gate")
 
 
 def test_a_key_at_two_servers_at_once_is_run_once(two: Two) -> None:
@@ -97,14 +98,33 @@ def test_an_answer_outlives_the_server_that_made_it(two: Two, figure: Callable[[
     assert two.runs() == 1
 
 
-def test_what_a_killed_server_ran_is_run_again_at_another(two: Two) -> None:
+def test_what_a_killed_server_ran_is_answered_by_another(two: Two, figure: Callable[[str], None]) -> None:
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         lost = pool.submit(two.ask, two.here, "lost", 7)
         eventually(lambda: two.runs() == 1)
         waits = pool.submit(two.ask, two.there, "lost", 7)
         os.kill(two.first.pid, signal.SIGKILL)
+        began = time.monotonic()
         assert isinstance(lost.exception(), ConnectionFailed)
         two.gate.touch()
         assert waits.result() == 7
+    figure(
+        f"another server has the answer that a killed one waited for after {time.monotonic() - began:.2f} s"
+    )
+    assert two.runs() == 1
+
+
+def test_what_a_server_and_its_node_ran_together_is_run_again_and_the_log_says_so(two: Two) -> None:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        lost = pool.submit(two.ask, two.here, "lost", 7)
+        eventually(lambda: two.runs() == 1)
+        two.node.kill()
+        os.kill(two.first.pid, signal.SIGKILL)
+        assert isinstance(lost.exception(), (ConnectionFailed, WorkerDied))
+        two.node.start()
+        two.gate.touch()
+        endpoint = two.there.get_model_endpoint("noted")
+        eventually(lambda: endpoint.deployment_state().available_workers == 1)
+        assert two.ask(two.there, "lost", 7) == 7
     assert two.runs() == 2
     assert "it may have run at a server that is gone" in two.second.log()

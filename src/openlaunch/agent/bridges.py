@@ -2,6 +2,7 @@
 
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.engines.base import EngineError
+from openlaunch.nodes.calls import Keep
 from openlaunch.nodes.link import Kind
 from openlaunch_worker.frames import FrameError
 
@@ -46,6 +47,9 @@ class _End:
 
     def given(self, tokens: int) -> None:
         raise FrameError("tokens over a channel to a server")
+
+    def keep(self, keep: Keep) -> None:
+        raise FrameError("a KEEP over a channel to a server")
 
 
 def bridge(asker: ServerLink, asked: ServerLink | None, client: str) -> int:

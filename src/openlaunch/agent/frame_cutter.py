@@ -27,6 +27,11 @@ class FrameCutter:
         self._head = b""
         self._kind = self._request_id = 0
 
+    @property
+    def unfinished(self) -> int:
+        """The request id of the last frame, where that still lacks bytes; else 0."""
+        return self._request_id if self.missing else 0
+
     def cut(self, data: bytes) -> Iterator[Piece]:
         """Give the pieces of the bytes that come next, each as long as it can be."""
         if self._head:

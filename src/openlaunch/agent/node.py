@@ -35,6 +35,8 @@ from openlaunch_worker.frames import SEAT_IDS
 log = logging.getLogger(__name__)
 
 MAX_SERVERS = 64
+MAX_SEATS = 255
+"""How many servers the ids of requests tell apart: those that are connected, and those whose work is kept."""
 
 
 class NodeAgent:
@@ -75,6 +77,7 @@ class NodeAgent:
                 Method(calls.LEAVE, self._leave),
                 Method(calls.REPORT, self._report),
                 Method(calls.REACH, self._reach),
+                Method(calls.TAKE_UP, self._take_up),
                 Method(calls.DRAIN, self._ordered(self._drain)),
                 Method(calls.ADOPT, self._ordered(lambda link, asked: self._held.adopt(asked, link))),
                 Method(calls.PREPARE, self._ordered(self._builds.prepare)),
@@ -130,7 +133,9 @@ class NodeAgent:
 
     def joined(self, link: ServerLink) -> None:
         taken = {each.first_id for each in self.links}
-        if len(taken) == MAX_SERVERS:
+        for slots in self._slots.values():
+            taken |= slots.kept.first_ids()
+        if len(self.links) == MAX_SERVERS or len(taken) == MAX_SEATS:
             link.lose(f"is one more than the {MAX_SERVERS} servers that an agent serves")
             return
         link.first_id = next(each for each in self._seats if each not in taken)
@@ -167,6 +172,9 @@ class NodeAgent:
     async def _report(self, link: ServerLink, news: calls.WorkerNews) -> None:
         if (relay := self._held.relay_of(news.worker_id, link.records)) is not None:
             relay.tell(news.kind, news.reason)
+
+    async def _take_up(self, link: ServerLink, name: str) -> None:
+        self._slots_of(link.records).kept.take_up(name, link)
 
     async def _reach(self, link: ServerLink, asked: calls.Reach) -> int:
         others = self._slots_of(link.records).links.values()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openlaunch.agent.server_link import ServerLink
+from openlaunch.nodes.calls import Keep
 from openlaunch.nodes.link import Kind
 from openlaunch_worker.frames import FrameError
 
@@ -65,3 +66,6 @@ class Pipe(asyncio.Protocol):
 
     def given(self, tokens: int) -> None:
         raise FrameError("tokens over a channel of something else than a worker")
+
+    def keep(self, keep: Keep) -> None:
+        raise FrameError("a KEEP over a channel of something else than a worker")

@@ -1,7 +1,7 @@
 """The requests that a worker of this node runs, of all servers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Literal
 
 from openlaunch.engines.base import WorkerSpec
@@ -43,12 +43,16 @@ class RunningRequests:
         if number in self._running:
             self._running[number] = True
 
-    def cancel_all(self, first_id: int) -> list[int]:
-        """Have all end that the server has running whose ids are above this; return those that it had not cancelled.
+    def cancel_all(self, first_id: int, but: Container[int]) -> list[int]:
+        """Have all end of the server whose ids are above this, but these; return those that it had not cancelled."""
+        of_server = (number for number in self._running if number & -SEAT_IDS == first_id)
+        return self.end_soon([number for number in of_server if number not in but])
+
+    def end_soon(self, left: list[int]) -> list[int]:
+        """Have these end, and return those that were not cancelled before.
 
         The worker is to be replaced where one of them does not stop.
         """
-        left = [number for number in self._running if number & -SEAT_IDS == first_id]
         if left:
             asyncio.get_running_loop().call_later(self._spec.grace, self._look_at, left)
         wanted = [number for number in left if not self._running[number]]

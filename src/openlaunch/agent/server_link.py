@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from openlaunch.engines.base import Capacity, EngineError
-from openlaunch.nodes.calls import CAPACITY, Call, name_of
+from openlaunch.nodes.calls import CAPACITY, KEEP, Call, Keep, name_of
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import (
     MAX_CHANNELS,
@@ -69,6 +69,9 @@ class WorkerEnd(ChannelEnd, Protocol):
     def given(self, tokens: int) -> None:
         """Take back the tokens that were recalled. Raise `FrameError` where that many were not."""
 
+    def keep(self, keep: Keep) -> None:
+        """Keep the request that comes next. Raise `FrameError` where none can come."""
+
 
 class ServerLink(NodeLink):
     """Takes a server's calls, and tells it of its workers."""
@@ -114,6 +117,7 @@ class ServerLink(NodeLink):
         self.handle(Kind.CALL, self._on_call)
         self.handle(Kind.DRAIN, lambda number, _: self._on_worker(number, lambda end: end.drain()))
         self.handle(Kind.GIVE, self._on_give)
+        self.handle(Kind.KEEP, self._on_keep)
         self.handle(Kind.WANT, self._on_want)
         welcome = {
             "version": VERSION,
@@ -131,6 +135,13 @@ class ServerLink(NodeLink):
     def _on_give(self, number: int, payload: Body) -> None:
         tokens = read_tokens(payload)
         self._on_worker(number, lambda end: end.given(tokens))
+
+    def _on_keep(self, number: int, payload: Body) -> None:
+        try:
+            keep = KEEP.argument(read_document(payload))
+        except ValueError:
+            raise FrameError("a KEEP of a request that can't be") from None
+        self._on_worker(number, lambda end: end.keep(keep))
 
     def _on_want(self, number: int, payload: Body) -> None:
         self._host.wanted(self, str(payload, "utf-8", "replace"), number)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from openlaunch.agent.kept_work import KeptWorks
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.agent.worker_relay import Seat, WorkerRelay
+from openlaunch.nodes.calls import LEFT
 from openlaunch.nodes.link import TOKENS, Kind
 from openlaunch.nodes.slots import AgentSlots, FromAgent, Grant, Recall
 from openlaunch_worker.frames import FrameError
@@ -17,21 +19,29 @@ class SharedSlots:
         self._slots = AgentSlots()
         self._relays: dict[str, WorkerRelay] = {}
         """The workers that are ready."""
+        self.kept = KeptWorks(self._tell_left)
+
+    def _tell_left(self, names: list[str]) -> None:
+        for link in self.links.values():
+            link.tell(LEFT, names)
 
     def join(self, link: ServerLink) -> None:
         self.links[link.name] = link
         for relay in self._relays.values():
             relay.sit(link)
         self._send(self._slots.gateway_joined(link.name))
+        if names := self.kept.left():
+            link.tell(LEFT, names)
 
     def leave(self, link: ServerLink) -> None:
-        """Cancel what a server that is gone has running, and give its tokens to others."""
+        """Cancel what a server that is gone has running, unless it is kept, and give its tokens to others."""
         del self.links[link.name]
         relays = list(self._relays.values())
         messages, _ = self._slots.gateway_gone(link.name)
         for relay in relays:
             if (seat := relay.seats.get(link.first_id)) is not None:
-                relay.leave(seat)
+                relay.leave(seat, keeps=True)
+        self.kept.leave(link)
         self._send(messages)
         for relay in relays:
             relay.look()

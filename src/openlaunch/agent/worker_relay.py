@@ -5,13 +5,14 @@ from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 from openlaunch.agent.frame_cutter import FrameCutter, Piece
+from openlaunch.agent.kept_work import KeptWork, KeptWorks
 from openlaunch.agent.running_requests import RunningRequests
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.agent.to_worker import ToWorker
-from openlaunch.engines.base import SharedWorker, Standing, WorkerSpec
-from openlaunch.nodes.calls import NEWS, SHARED, STANDING, WorkerNews
+from openlaunch.engines.base import EngineError, SharedWorker, Standing, WorkerSpec
+from openlaunch.nodes.calls import NEWS, SHARED, STANDING, TAKEN_UP, Keep, TakenUp, WorkerNews
 from openlaunch.nodes.link import Kind
-from openlaunch_worker.frames import HEADER, SEAT_IDS, FrameError, encode
+from openlaunch_worker.frames import CREDIT_BODY, HEADER, SEAT_IDS, FrameError, encode
 from openlaunch_worker.frames import Kind as WorkerKind
 
 _FROM_LEADER = (WorkerKind.START, WorkerKind.BUNDLE)
@@ -23,6 +24,8 @@ _TO_SEAT = (*_ANSWERS, *_NOTES, WorkerKind.CHUNK, WorkerKind.HEAD, WorkerKind.HE
 
 class Slots(Protocol):
     """Who may send a worker requests."""
+
+    kept: KeptWorks
 
     def ready(self, relay: "WorkerRelay") -> None:
         """Let servers send the worker requests."""
@@ -104,6 +107,9 @@ class Channel(ABC):
     def given(self, tokens: int) -> None:
         raise FrameError("tokens that were not recalled")
 
+    def keep(self, keep: Keep) -> None:
+        raise FrameError("a KEEP over a channel without requests")
+
 
 class LeaderChannel(Channel):
     """The channel of the server that has started the worker, or has adopted it."""
@@ -135,15 +141,38 @@ class Seat(Channel):
             raise FrameError(f"the id {piece.request_id} of a request, which is not this server's")
         if piece.kind == WorkerKind.REQUEST:
             self._relay.begin(self, piece.request_id)
-        elif piece.kind == WorkerKind.CANCEL:
-            self._relay.requests.cancel(piece.request_id)
-            self._relay.look()
+        else:
+            self._relay.said_of(piece)
 
     def closed(self) -> None:
-        self._relay.leave(self)
+        self._relay.leave(self, keeps=False)
+
+    def keep(self, keep: Keep) -> None:
+        if not 0 < keep.number - self.link.first_id < SEAT_IDS or keep.number in self._relay.requests:
+            raise FrameError(f"a KEEP of the request {keep.number}, which can't come")
+        self._relay.kept[keep.number] = self._relay.slots.kept.add(keep, self.link, self._relay)
 
     def given(self, tokens: int) -> None:
         self._relay.slots.given(self, tokens)
+
+
+class TakenUpChannel(Channel):
+    """The channel over which a server gets a request of another one that is gone."""
+
+    def __init__(self, relay: "WorkerRelay", link: ServerLink, work: KeptWork) -> None:
+        super().__init__(relay, link)
+        self._work = work
+
+    def check(self, piece: Piece) -> None:
+        if piece.request_id != self._work.number or piece.kind not in (WorkerKind.CANCEL, WorkerKind.CREDIT):
+            raise FrameError(f"a frame of the kind {piece.kind} about a request that was taken up")
+        self._relay.said_of(piece)
+
+    def closed(self) -> None:
+        self._relay.put_down(self, self._work)
+
+    def lost(self) -> None:
+        self._relay.lose(self)
 
 
 class WorkerRelay(asyncio.Protocol):
@@ -170,6 +199,9 @@ class WorkerRelay(asyncio.Protocol):
         self._back = FrameCutter()
         self._to: Channel | None = None
         """Who gets the frame that comes from the worker."""
+        self.kept: dict[int, KeptWork] = {}
+        """What may outlive its server, by the request's id, until it is answered."""
+        self._taken_up: dict[int, TakenUpChannel] = {}
 
     @property
     def may_be_kept(self) -> bool:
@@ -236,18 +268,83 @@ class WorkerRelay(asyncio.Protocol):
         if self._is_full:
             seat.say(Kind.PAUSE)
 
-    def leave(self, seat: Seat) -> None:
-        """Take a server's seat away, and cancel what it has running."""
+    def leave(self, seat: Seat, *, keeps: bool) -> None:
+        """Take a server's seat away, and cancel what it has running; with `keeps`, unless that may outlive it."""
         if self.seats.pop(seat.link.first_id, None) is None:
             return
+        for number, work in list(self.kept.items()):
+            whole = number in self.requests and number != seat.cutter.unfinished
+            if work.link is seat.link and number not in self._taken_up and not (keeps and whole):
+                self.slots.kept.forget(work)
         self._forget(seat)
         if self._is_open:
             assert self.to_worker.transport is not None
             self.to_worker.complete(seat)
-            for number in self.requests.cancel_all(seat.link.first_id):
-                self.to_worker.transport.write(encode(WorkerKind.CANCEL, number))
+            self._cancel(self.requests.cancel_all(seat.link.first_id, self.kept))
             self.to_worker.pass_on()
         self.look()
+
+    def _cancel(self, numbers: list[int]) -> None:
+        assert self.to_worker.transport is not None
+        for number in numbers:
+            self.to_worker.transport.write(encode(WorkerKind.CANCEL, number))
+
+    def said_of(self, piece: Piece) -> None:
+        """Note a CANCEL or a CREDIT of a server."""
+        number = piece.request_id
+        if piece.kind == WorkerKind.CANCEL:
+            self.requests.cancel(number)
+            self.look()
+        if (work := self.kept.get(number)) is None:
+            return
+        if piece.kind == WorkerKind.CREDIT and piece.ends:
+            work.ahead -= CREDIT_BODY.unpack_from(piece.data, HEADER.size)[0]
+        elif piece.kind in (WorkerKind.CREDIT, WorkerKind.CANCEL):
+            self.slots.kept.forget(work)  # a CREDIT that is cut is not read
+
+    def take_up(self, work: KeptWork, link: ServerLink) -> None:
+        is_coming = work.runs and self._back.unfinished == work.number
+        if is_coming and not work.part:
+            self.slots.kept.forget(work)
+            raise EngineError("the server that is gone had the beginning of its answer")
+        channel = TakenUpChannel(self, link, work)
+        identity = self.spec.identity
+        taken_up = TakenUp(
+            work.name,
+            self.spec.worker_id,
+            0 if identity is None else identity.generation,
+            work.number,
+            work.chunk_bytes(),
+            work.dropped,
+            work.ahead,
+        )
+        channel.open({"taken_up": TAKEN_UP.dump(taken_up)})
+        for frame in work.frames:
+            channel.send(frame)
+        if is_coming:
+            channel.send(bytes(work.part))
+            self._to = channel
+        if work.runs:
+            self._taken_up[work.number] = channel
+        work.take_up(link)
+
+    def put_down(self, channel: TakenUpChannel, work: KeptWork) -> None:
+        """Cancel what a server has taken up and does not want."""
+        self.lose(channel)
+        if not work.ended:
+            work.link = None
+            self.slots.kept.forget(work)
+
+    def lose(self, channel: TakenUpChannel) -> None:
+        """Have nobody get what comes over this channel."""
+        self._taken_up = {number: each for number, each in self._taken_up.items() if each is not channel}
+        self._forget(channel)
+
+    def give_up(self, work: KeptWork) -> None:
+        self.kept.pop(work.number, None)
+        if work.link is None and self._is_open and work.number in self.requests:
+            self._cancel(self.requests.end_soon([work.number]))
+            self.look()
 
     def _forget(self, channel: Channel) -> None:
         self.to_worker.forget(channel)
@@ -267,6 +364,8 @@ class WorkerRelay(asyncio.Protocol):
         if not self.slots.started(seat, number):
             raise FrameError("a request without a token")
         self.requests.begin(number)
+        if number in self.kept:
+            self.kept[number].runs = True
 
     def data_received(self, data: bytes) -> None:
         to = self._to
@@ -274,6 +373,8 @@ class WorkerRelay(asyncio.Protocol):
         for piece in self._back.cut(data):
             if piece.begins:
                 self._to = self._reader_of(piece)
+            if self.kept and (work := self.kept.get(piece.request_id)) is not None:
+                work.add(piece)
             if piece.ends:
                 self._note(piece)
             if self._to is not to:
@@ -284,7 +385,8 @@ class WorkerRelay(asyncio.Protocol):
 
     def _reader_of(self, piece: Piece) -> Channel | None:
         if piece.kind in _TO_SEAT:
-            return self.seats.get(piece.request_id & -SEAT_IDS)
+            seat = self.seats.get(piece.request_id & -SEAT_IDS)
+            return self._taken_up.get(piece.request_id) if seat is None else seat
         return self._leader
 
     def _note(self, piece: Piece) -> None:
@@ -294,6 +396,9 @@ class WorkerRelay(asyncio.Protocol):
             if self.requests.end(piece.request_id):
                 self.served = True
                 self.slots.ended(self, piece.request_id)
+                if (work := self.kept.pop(piece.request_id, None)) is not None:
+                    self.slots.kept.end(work)
+                self._taken_up.pop(piece.request_id, None)
                 self.look()
         elif kind == WorkerKind.READY:
             self.is_ready = True
@@ -334,7 +439,10 @@ class WorkerRelay(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.slots.gone(self)
-        channels: list[Channel] = [*self.seats.values()]
+        channels: list[Channel] = [*self.seats.values(), *self._taken_up.values()]
+        for work in list(self.kept.values()):
+            self.slots.kept.forget(work)
+        self._taken_up.clear()
         if self._leader is not None:
             channels.append(self._leader)
         self.seats, self._leader = {}, None

@@ -10,12 +10,18 @@ from openlaunch.engines.base import Capacity, EngineError, SharedWorker, Standin
 from openlaunch.nodes.calls import (
     CAPACITY,
     FAILURES,
+    KEEP,
+    LEFT,
     REACH,
     REPORT,
     SHARED,
     STANDING,
+    TAKE_UP,
+    TAKEN_UP,
     Call,
+    Keep,
     Reach,
+    TakenUp,
     WorkerNews,
 )
 from openlaunch.nodes.identity import ClusterIdentity
@@ -52,6 +58,12 @@ class Gateway(Protocol):
 
     def serve(self, client: str, transport: "WorkerChannel") -> asyncio.Protocol | None:
         """Answer what this client has asked another server, which does not lead; return what reads the connection."""
+
+    def left(self, names: list[str], agent: "AgentLink") -> None:
+        """Note requests of servers that are gone, which an agent has."""
+
+    def taken_up(self, taken_up: TakenUp, transport: "WorkerChannel") -> asyncio.Protocol | None:
+        """Continue such a request here; return what reads it, or None where it is not wanted."""
 
     def granted(self, worker_id: str, tokens: int) -> None:
         """Note that there are more tokens for a worker."""
@@ -136,6 +148,7 @@ class AgentLink(NodeLink):
         try:
             worker = None if document.get("worker") is None else SHARED.argument(document["worker"])
             standing = None if document.get("standing") is None else STANDING.argument(document["standing"])
+            taken_up = TAKEN_UP.argument(document["taken_up"]) if "taken_up" in document else None
         except ValueError:
             raise FrameError("an OPEN of a worker that can't be") from None
         channel = WorkerChannel(self, number, "" if worker is None else worker.worker_id)
@@ -144,6 +157,8 @@ class AgentLink(NodeLink):
             reader = self._gateway.call(str(caller), channel)
         elif (client := document.get("client")) is not None:
             reader = self._gateway.serve(str(client), channel)
+        elif taken_up is not None:
+            reader = self._gateway.taken_up(taken_up, channel)
         elif "other" in document:
             reader = asyncio.Protocol()  # until `reach` has its number
         elif worker is None:
@@ -176,10 +191,14 @@ class AgentLink(NodeLink):
 
     def _on_event(self, number: int, payload: Body) -> None:
         document = read_document(payload)
+        event, about = str(document.get("event")), document.get("about")
         try:
-            self._heard(str(document.get("event")), document.get("about"))
+            if event == LEFT.name:
+                self._gateway.left(LEFT.argument(about), self)
+            else:
+                self._heard(event, about)
         except ValueError:
-            raise FrameError(f"an EVENT {str(document.get('event'))[:80]!r} about what is none") from None
+            raise FrameError(f"an EVENT {event[:80]!r} about what is none") from None
 
     async def call(self, call: Call[A, R], argument: A) -> R:
         """Ask the agent; raise what it says, or `EngineError` where the connection is lost before its answer."""
@@ -210,6 +229,10 @@ class AgentLink(NodeLink):
         if not isinstance(channel, WorkerChannel):
             raise self._gone()
         return channel
+
+    async def take_up(self, name: str) -> None:
+        """Have a request of a server that is gone come over a channel of its own; raise `EngineError` without one."""
+        await self.call(TAKE_UP, name)
 
     def report(self, news: WorkerNews) -> None:
         """Have the agent say to the leader what it should know of a worker."""
@@ -274,6 +297,11 @@ class WorkerChannel(asyncio.Transport):
         """Answer a RECALL."""
         if not self._is_closing:
             self._link.send(Kind.GIVE, self._number, TOKENS.pack(tokens))
+
+    def keep(self, keep: Keep) -> None:
+        """Have the agent keep the request that is sent next."""
+        if not self._is_closing:
+            self._link.send_document(Kind.KEEP, self._number, KEEP.dump(keep))
 
     def drain(self) -> None:
         """Have the worker end once nothing runs there."""

@@ -115,6 +115,38 @@ class Reach:
     server: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Under which name others may know a request that is about to be sent, by its id, and what is kept of it.
+
+    An answer that its server has had is kept for `ended_seconds`; 0: not at all. Without a server the request runs on
+    for `left_seconds`.
+    """
+
+    number: int
+    name: str
+    max_bytes: int
+    ended_seconds: float
+    left_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TakenUp:
+    """A request of a server that is gone, as another one takes it up: what has come of it follows.
+
+    Of a stream, `held` bytes of chunks follow, `dropped` events before them do not, and the worker has no credit for
+    the last `ahead` bytes.
+    """
+
+    name: str
+    worker_id: str
+    generation: int
+    number: int
+    held: int
+    dropped: int
+    ahead: int
+
+
 class Call(Generic[A, R]):
     """One kind of call: its name, how its argument and its answer are written, and how long it may take."""
 
@@ -147,6 +179,12 @@ REACH: Final[Call[Reach, int]] = Call("reach", Reach, int, 5.0)
 """Opens a channel to another server, and returns its number."""
 REPORT: Final[Call[WorkerNews, None]] = Call("report", WorkerNews, None)
 ADOPT: Final[Call[Adopt, None]] = Call("adopt", Adopt, None)
+KEEP: Final[Call[Keep, None]] = Call("keep", Keep, None)
+LEFT: Final[Call[list[str], None]] = Call("left", list[str], None)
+"""The names of requests whose server is gone."""
+TAKE_UP: Final[Call[str, None]] = Call("take_up", str, None, 5.0)
+"""Takes up the request of this name, over a channel that is open, and has what has come of it, before the answer."""
+TAKEN_UP: Final[Call[TakenUp, None]] = Call("taken_up", TakenUp, None)
 DRAIN: Final[Call[bool, None]] = Call("drain", bool, None)
 """Has the node get no further workers, or be used again; it remembers that."""
 PREPARE: Final[Call[BuildOrder, str]] = Call("prepare", BuildOrder, str, None)

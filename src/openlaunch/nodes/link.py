@@ -14,11 +14,14 @@ A frame is as in `openlaunch_worker.frames`. Its id names a call or a channel::
                                                                or {"caller"}: it calls endpoints, by HTTP;
                                                                or {"client"}: another server passes on what this
                                                                client has asked, by HTTP; that one gets {"other"}
+                                                               or {"taken_up"}: a request of a server that is gone
     DRAIN    the leader's worker ends once it is      GRANT    u32: hold this number of tokens more
              idle, and gets nothing more              TAKE     a token is another server's from the next answer on
     WANT     this number of requests waits for the   RECALL   u32: give as many tokens back as are not used
              endpoint whose id this has
     GIVE     u32: tokens, the answer to RECALL
+    KEEP     JSON: the request that comes next may
+             outlive this server
 
     both: DATA    frames of a worker's connection
           CLOSE   the channel is closed
@@ -40,7 +43,7 @@ from typing import Any, Final, Protocol, cast
 
 from openlaunch_worker.frames import Body, FrameError, FrameParser, encode
 
-VERSION: Final = 2
+VERSION: Final = 3
 BEAT_SECONDS: Final = 0.5
 DEAD_SECONDS: Final = 2.0
 """A peer that was not heard of for this long is dead, or cut off."""
@@ -80,6 +83,7 @@ class Kind(IntEnum):
     TAKE = 17
     RECALL = 18
     GIVE = 19
+    KEEP = 20
 
 
 _LIMITS: Final[dict[int, int]] = {Kind.DATA: 2 * PIECE_BYTES, Kind.HELLO: MAX_HELLO_BYTES, Kind.BEAT: 0}

@@ -101,7 +101,9 @@ def _routes(context: Context, resolver: EndpointResolver, answers: Answers) -> t
     """Return the routes of predictions, and those by name among them."""
     settings, schemas, urls = context.settings, context.schemas, context.urls
     files = FilesById(context.store, context.artifacts, schemas.checks)
-    sync = SyncRoutes(settings, resolver, schemas, answers, context.artifacts, urls, files)
+    seats = context.workers.seats
+    left_work = None if seats is None else seats.left_work
+    sync = SyncRoutes(settings, resolver, schemas, answers, context.artifacts, urls, files, left_work)
     if context.reach is not None:
         sync.streams.elsewhere = StreamsElsewhere(context.name, context.reach)
     tasks = TaskRoutes(resolver, schemas, context.tasks, urls, files)

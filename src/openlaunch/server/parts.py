@@ -170,7 +170,9 @@ class _Parts:
             self.nodes.nodes.on_removed = messages.removed
             messages.on_removed = self.nodes.nodes.removed_elsewhere
             self.stack.push_async_callback(loads.stop)
-        await self.nodes.start_dialling(_share_workers(self.settings, self.workers, self.lanes, demand))
+        seats = _share_workers(self.settings, self.workers, self.lanes, demand)
+        self.tasks.runner.left_work = seats.left_work
+        await self.nodes.start_dialling(seats)
 
     def start_recordings(self) -> None:
         add_event = self.controller.events.add

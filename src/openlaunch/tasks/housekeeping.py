@@ -1,7 +1,7 @@
 """Releases, ends and deletes tasks whose time is over."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, tuple_, update
@@ -11,7 +11,7 @@ from openlaunch.store.cluster import alive, forget_dead
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.tables import tasks
 from openlaunch.tasks import notes, outbox
-from openlaunch.tasks.queue import complete, failed, give_back, live_of
+from openlaunch.tasks.queue import ClaimedTask, complete, failed, give_back, live_of
 
 EXPIRED_STATUS_CODE = 504
 MAX_RECOVERIES = 10
@@ -50,6 +50,20 @@ def recover_dropped(conn: Connection, now: float, owner: str, held: Collection[s
     """Do the same with tasks that a server has claimed a while ago and does not hold: an error has dropped them."""
     live = queue_sql(conn).live.c
     return _queue_again(conn, (live.lease_owner == owner) & (live.lease_until < now), now, held)
+
+
+def take_over(
+    conn: Connection, ids: Collection[str], lease: tuple[str, float]
+) -> list[tuple[str, ClaimedTask]]:
+    """Claim those of these tasks that wait, and return each with its endpoint: nodes still run them."""
+    sql = queue_sql(conn)
+    starts = {"status": "STARTED"} if "status" in sql.released else {}
+    values = {"attempts": sql.live.c.attempts + 1, "lease_owner": lease[0], "lease_until": lease[1], **starts}
+    waits = update(sql.live).where(live_of(conn, ids), sql.pending).values(values)
+    seqs = conn.scalars(waits.returning(sql.live.c.seq)).all()
+    shown = (tasks.c[each.name] for each in fields(ClaimedTask))
+    query = select(tasks.c.endpoint_id, *shown).where(tasks.c.seq.in_(sorted(seqs)))
+    return [(endpoint_id, ClaimedTask(*task)) for endpoint_id, *task in conn.execute(query)]
 
 
 def _queue_again(

@@ -8,11 +8,19 @@ import pytest
 
 from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_relay import WorkerRelay
-from openlaunch.engines.base import WorkerSpec
-from openlaunch.nodes.calls import NEWS
+from openlaunch.engines.base import EngineError, WorkerSpec
+from openlaunch.nodes.calls import LEFT, NEWS, Keep
 from openlaunch.nodes.link import TOKENS
 from openlaunch.nodes.link import Kind as LinkKind
-from openlaunch_worker.frames import SEAT_IDS, FrameError, FrameParser, Kind, encode
+from openlaunch_worker.frames import (
+    CREDIT_BODY,
+    SEAT_IDS,
+    STREAM_WINDOW,
+    FrameError,
+    FrameParser,
+    Kind,
+    encode,
+)
 
 BODY = bytes(range(256)) * 300
 
@@ -34,7 +42,8 @@ class Link:
     def __init__(self, number):
         self.first_id = number * SEAT_IDS
         self.name = f"server {number}"
-        self.channels, self.opened, self.data, self.said, self.told = {}, {}, {}, [], []
+        self.channels, self.opened, self.data = {}, {}, {}
+        self.said, self.told, self.left = [], [], []
 
     def open_channel(self, end, document):
         number = len(self.opened) + 1
@@ -49,8 +58,11 @@ class Link:
         self.said.append((kind, int(TOKENS.unpack(payload)[0]) if payload else None))
 
     def tell(self, event, about):
-        assert event is NEWS
-        self.told.append(about.kind)
+        if event is LEFT:
+            self.left.append(about)
+        else:
+            assert event is NEWS
+            self.told.append(about.kind)
 
     def close_channel(self, number):
         self.channels.pop(number, None)
@@ -280,3 +292,117 @@ def test_a_worker_that_connects_when_its_server_is_gone_is_turned_away():
     worker.abort = lambda: aborted.append(True)
     relay.connect(worker)
     assert aborted
+
+
+def kept(link, number, ended=10.0, size=1000):
+    """Have the request that comes next kept."""
+    link.channels[link.seat()].keep(Keep(link.first_id + number, f"work {number}", size, ended, 10.0))
+
+
+def gone(node, link):
+    link.channels.clear()
+    node.slots.leave(link)
+
+
+def left(link):
+    return [name for names in link.left for name in names]
+
+
+@in_loop
+@pytest.mark.parametrize("cut", [1, 9, 14, 40])
+def test_a_stream_whose_server_is_gone_comes_whole_to_another_one(cut):
+    node = Node()
+    first, second = node.links
+    kept(first, 1)
+    first.ask(first.request(1))
+    number = first.first_id + 1
+    frames = [encode(Kind.CHUNK, number, b"data: %d\n\n" % n) for n in range(4)]
+    frames.append(encode(Kind.END, number, b"\0"))
+    node.relay.data_received(frames[0])
+    first.ask(encode(Kind.CREDIT, number, CREDIT_BODY.pack(9)))
+    rest = b"".join(frames[1:])
+    node.relay.data_received(rest[:cut])  # a part of it goes to the server that is gone
+    gone(node, first)
+    assert left(second) == ["work 1"]
+    assert (Kind.CANCEL, number) not in node.worker.frames()
+    node.slots.kept.take_up("work 1", second)
+    with pytest.raises(EngineError, match="waits for a server"):
+        node.slots.kept.take_up("work 1", second)
+    channel = max(second.opened)
+    opened = second.opened[channel]["taken_up"]
+    assert (opened["number"], opened["dropped"]) == (number, 0)
+    assert opened["held"] - opened["ahead"] == 9
+    second.channels[channel].receive(encode(Kind.CREDIT, number, CREDIT_BODY.pack(9)))
+    assert node.worker.frames()[-1] == (Kind.CREDIT, number)
+    node.relay.data_received(rest[cut:])
+    assert second.data[channel] == b"".join(frames)
+    with pytest.raises(FrameError, match="was taken up"):
+        second.channels[channel].receive(encode(Kind.CANCEL, number + 1))
+
+
+@in_loop
+def test_what_nobody_takes_up_or_nobody_wants_is_cancelled():
+    node = Node(slots=6, grace=60)
+    first, second = node.links
+    for number in (1, 2, 3):
+        kept(first, number)
+        first.ask(first.request(number))
+    first.ask(encode(Kind.CANCEL, first.first_id + 3))
+    gone(node, first)
+    assert left(second) == ["work 1", "work 2"]
+    node.slots.kept.take_up("work 1", second)
+    channel = max(second.opened)
+    second.channels.pop(channel).closed()
+    node.slots.kept.forget(node.relay.kept[first.first_id + 2])  # as its time does
+    cancelled = [of - first.first_id for kind, of in node.worker.frames() if kind == Kind.CANCEL]
+    assert cancelled == [3, 1, 2]
+    assert node.slots.kept.left() == []
+
+
+@in_loop
+def test_what_is_kept_has_limits():
+    node = Node(slots=6)
+    first, second = node.links
+    for number in (1, 2):
+        kept(first, number, size=100)
+        first.ask(first.request(number))
+    for number in range(10):
+        node.says(Kind.CHUNK, first.first_id + 1, b"data: %d\n\ndata: x\n\n" % number)
+    node.says(Kind.RESULT, first.first_id + 2, bytes(200))
+    gone(node, first)
+    assert left(second) == ["work 1"]
+    work = node.relay.kept[first.first_id + 1]
+    assert work.size == node.slots.kept.size == 27 * 3
+    assert work.dropped == 2 * 7
+    node.says(Kind.CHUNK, first.first_id + 1, bytes(2 * STREAM_WINDOW + 200))
+    assert node.slots.kept.left() == []
+    assert node.slots.kept.size == 0
+    assert (Kind.CANCEL, first.first_id + 1) in node.worker.frames()
+
+
+@in_loop
+@pytest.mark.parametrize("ended", [0.0, 10.0], ids=["task", "request with a key"])
+def test_an_answer_is_kept_for_a_server_that_has_not_had_it(ended):
+    node = Node(slots=6)
+    first, second = node.links
+    for number in (1, 2):
+        kept(first, number, ended)
+        first.ask(first.request(number))
+    node.says(Kind.RESULT, first.first_id + 1, b"\0one")
+    gone(node, first)
+    node.says(Kind.RESULT, first.first_id + 2, b"\0two")
+    assert left(second) == (["work 1", "work 2"] if ended else ["work 2"])
+    node.slots.kept.take_up("work 2", second)
+    assert second.data[max(second.opened)] == encode(Kind.RESULT, first.first_id + 2, b"\0two")
+    assert node.relay.kept == {}
+
+
+@in_loop
+def test_a_request_of_which_a_part_has_come_is_not_kept():
+    node = Node(grace=60)
+    first, second = node.links
+    kept(first, 1)
+    first.ask(first.request(1, BODY)[:50])
+    gone(node, first)
+    assert left(second) == []
+    assert (Kind.CANCEL, first.first_id + 1) in node.worker.frames()

@@ -7,23 +7,23 @@ Requests go over seats, the leader's too, so that another server can lead withou
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator
 from typing import Protocol
 
 from openlaunch.controller.fleet import FleetEvents
 from openlaunch.engines.base import SharedWorker, Standing
 from openlaunch.nodes.agent_link import WorkerChannel
-from openlaunch.nodes.calls import WorkerNews
+from openlaunch.nodes.calls import Keep, WorkerNews
 from openlaunch.nodes.slots import GatewaySlots, Want
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
+from openlaunch.server.dispatch.beside import Beside, expected_of
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes import Lanes
+from openlaunch.server.dispatch.left_work import LeftWork
 from openlaunch.server.dispatch.links import Expected, WorkerLink
 from openlaunch.server.dispatch.member import Member
 from openlaunch.server.dispatch.shared_lane import SharedLane
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.settings import WorkerSettings
-from openlaunch_worker.documents import Limits, Start
 from openlaunch_worker.frames import SEAT_IDS, Kind
 
 
@@ -48,18 +48,6 @@ class LedLink(WorkerLink):
     def leave(self) -> None:
         """Lead the worker no longer, and say nothing of that: it stays."""
         self._transport.drop()
-
-
-class Beside:
-    """Stands in for a lane: the slots of a worker are not used over its leader's link."""
-
-    def __init__(self, lane: Lane) -> None:
-        self.tally, self.numbers, self.serves = lane.tally, lane.numbers, lane.serves
-
-    def ignore(self, worker: WorkerLink) -> None:
-        """Do nothing."""
-
-    add_worker = remove_worker = freed = heard = ignore
 
 
 class LedMember(Member):
@@ -89,6 +77,8 @@ class LedMember(Member):
 class SeatLink(WorkerLink):
     """A worker's link over which this server sends requests, as many at a time as it holds tokens."""
 
+    _transport: WorkerChannel
+
     def begin(self, transport: WorkerChannel, worker: SharedWorker, tokens: int) -> None:
         """Use this channel from now on."""
         self._transport, self._sending = transport, None
@@ -102,6 +92,8 @@ class SeatLink(WorkerLink):
         while last == self._first_id + SEAT_IDS - 1 or last + 1 in self.running:
             last = self._first_id if last == self._first_id + SEAT_IDS - 1 else last + 1
         self._last_id = last
+        if (kept := work.kept) is not None:
+            self._transport.keep(Keep(last + 1, *kept))
         if self._wants_context:
             self._send_with_context(work)
         else:
@@ -179,6 +171,8 @@ class Seats:
         self.connect, self.heard = leader.connect, leader.heard
         self.call, self.serve, self._end_calls = leader.call, leader.serve, leader.end_calls
         self._settings, self._lanes, self._arriving = settings, lanes, leader.arriving
+        self.left_work = LeftWork(settings, leader.arriving)
+        self.left, self.taken_up = self.left_work.heard, self.left_work.opened
         self._tokens = GatewaySlots()
         self._seats: dict[str, Seat] = {}
         self._of_agent: dict[str, WorkerChannel] = {}
@@ -201,11 +195,8 @@ class Seats:
                 self._place(seat, lane)
 
     def _place(self, seat: Seat, lane: SharedLane) -> None:
-        worker, settings = seat.worker, self._settings
-        limits = Limits(0, settings.max_result_bytes, settings.max_body_bytes, 0.0, False)
-        expected = Expected(
-            worker.worker_id, Start({}, limits), _nothing, settings.interrupt_grace_seconds, worker.generation
-        )
+        worker = seat.worker
+        expected = expected_of(worker.worker_id, worker.generation, self._settings)
         seat.lane = lane
         seat.member = SeatMember(expected, secrets.token_hex(8), lane, self._arriving, seat)
         seat.member.owner = lane.endpoint.owner
@@ -274,6 +265,7 @@ class Seats:
             del self._seats[seat.worker.worker_id]
 
     def ended(self, worker_id: str, reason: str, *, with_node: bool) -> None:
+        self.left_work.ended(worker_id, reason, with_node=with_node)
         if (seat := self._seats.get(worker_id)) is None:
             return
         self.closed(seat)
@@ -283,11 +275,13 @@ class Seats:
 
     def running(self) -> list[Work]:
         """Return what runs in workers and somebody still waits for."""
-        return [work for seat in self._seats.values() if seat.member for work in seat.member.running]
+        seated = [work for seat in self._seats.values() if seat.member for work in seat.member.running]
+        return seated + self.left_work.running()
 
     def running_in(self, worker_id: str) -> int:
         seat = self._seats.get(worker_id)
-        return 0 if seat is None or seat.member is None else len(seat.member.running)
+        seated = 0 if seat is None or seat.member is None else len(seat.member.running)
+        return seated + self.left_work.running_in(worker_id)
 
     def is_excused(self, worker_id: str) -> bool:
         """Return whether the end of a worker tells nothing against its bundle, as far as this server knows."""
@@ -297,7 +291,3 @@ class Seats:
     def led(self, expected: Expected, token: str, lane: Lane, events: FleetEvents) -> LedMember:
         """Return a worker that this server leads, and starts or adopts."""
         return LedMember(expected, token, Beside(lane), self._arriving, events)
-
-
-def _nothing() -> AsyncIterator[bytes]:
-    raise AssertionError("a worker gets its bundle from the leader")

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from openlaunch.errors import APIError, DeadlineExceeded, ServerError, Unavailable, WorkerDied
 from openlaunch.server.asgi import server_fault
@@ -37,6 +37,22 @@ class Sender(Protocol):
     def failed(self, name: str, reason: Callable[[], str]) -> None:
         """Count the failure of a prediction that ran there, and write it to the endpoint's log."""
         ...
+
+
+TASK_NAME: Final = "task-"
+"""What the names of tasks begin with that are kept; their ids follow."""
+
+
+class Kept(NamedTuple):
+    """The name under which another server may take a request up whose server is gone, and what is kept of it.
+
+    The fields are those of `nodes.calls.Keep`.
+    """
+
+    name: str
+    max_bytes: int
+    ended_seconds: float
+    left_seconds: float
 
 
 class Work(ABC):
@@ -130,6 +146,11 @@ class Work(ABC):
     @property
     def idempotency(self) -> str | None:
         """What is the same when this runs again; None: it does not, or nothing tells that it is the same."""
+        return None
+
+    @property
+    def kept(self) -> Kept | None:
+        """Under which name this may outlive the server, where it runs on a node; None: it ends with the server."""
         return None
 
     @property

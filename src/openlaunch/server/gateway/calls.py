@@ -1,14 +1,16 @@
 """Sync predictions: what happens when the worker has answered, or cannot."""
 
+import hashlib
 import logging
 import secrets
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, Unavailable
 from openlaunch.server.asgi import headers_of
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.server.dispatch.work import Call
+from openlaunch.server.dispatch.work import Call, Kept
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.request_tasks import RequestTasks
@@ -23,7 +25,14 @@ from openlaunch.store.answers import AnswerRecord
 from openlaunch_worker.documents import About
 from openlaunch_worker.frames import Body, Flags, Outcome
 
+if TYPE_CHECKING:
+    from openlaunch.server.dispatch.left_work import LeftWork
+
 log = logging.getLogger(__name__)
+
+KEPT_BYTES: Final = 16 * 1024 * 1024
+KEPT_SECONDS: Final = 30.0
+"""How long a node has the answer to a request with an Idempotency-Key, which its server may not have stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,8 @@ class Calls:
     artifacts: Artifacts
     urls: SignedURLs
     checks: Checks
+    left_work: "LeftWork | None" = None
+    """Where nodes have requests whose servers are gone."""
 
     def start(
         self,
@@ -67,10 +78,27 @@ class Calls:
         stored = await self.answers.begin(owner, request, deadline)
         if stored is None:
             call = KeyedCall(self, exchange, predict_input, deadline, schemas, owner, request)
-            submit(call, exchange, lane, owner, self.deadlines)
+            if not await self._take_up(call, exchange, lane):
+                self.answers.warn_of_second_run(owner, request)
+                submit(call, exchange, lane, owner, self.deadlines)
             return call
         await self.respond_again(exchange, stored)
         return None
+
+    async def _take_up(self, call: "KeyedCall", exchange: Exchange, lane: Lane) -> bool:
+        """Continue the request, if a server that is gone had sent it; return whether a node has it."""
+        kept = call.kept
+        if self.left_work is None or kept.name not in self.left_work:
+            return False
+        try:
+            found = await self.left_work.take_up(kept.name, lane, lambda taken_up: call) is not None
+        except BaseException:
+            call.gone()
+            raise
+        if found and not call.cancelled:
+            exchange.on_gone = call.gone
+            self.deadlines.add(call)
+        return found
 
     def needs_finishing(self, outcome: int) -> bool:
         """Return whether an answer goes to artifacts, or is validated against the response schema first."""
@@ -200,6 +228,11 @@ class KeyedCall(SyncCall):
     @property
     def idempotency(self) -> str | None:
         return f"{self._owner}\n{self._keyed.key}"
+
+    @property
+    def kept(self) -> Kept:
+        digest = hashlib.sha256(f"{self._owner}\n{self._keyed.key}\n".encode() + self._keyed.digest)
+        return Kept(f"key-{digest.hexdigest()}", KEPT_BYTES, KEPT_SECONDS, KEPT_SECONDS)
 
     def answered(self, outcome: int, payload: Body) -> None:
         if outcome == Outcome.CANCELLED:

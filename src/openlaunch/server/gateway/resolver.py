@@ -31,6 +31,10 @@ class EndpointResolver:
         self._lanes = lanes
         self.stopping = False
 
+    def lane_of(self, endpoint_id: str) -> Lane | None:
+        """Return the lane of an endpoint of any owner."""
+        return self._lanes.get(endpoint_id)
+
     def authenticate(self, scope: Scope) -> Principal:
         """Find the caller, and note it in the scope; raise Unauthorized if there is none.
 

@@ -32,14 +32,14 @@ class Replay:
         *("id", "last", "owner", "size", "timer"),
     )
 
-    def __init__(self, stream_id: str, owner: str, endpoint_id: str) -> None:
+    def __init__(self, stream_id: str, owner: str, endpoint_id: str, last: int = 0) -> None:
         self.id = stream_id
         self.owner = owner
         self.endpoint_id = endpoint_id
         self.attached = True
         """Whether there is a connection to the client."""
         self.ended = False
-        self.last = 0
+        self.last = last
         """The number of the newest event."""
         self.size = 0
         """Bytes that are held."""
@@ -103,7 +103,7 @@ class Resumables(Generic[Stream]):
 
     def __init__(self, settings: StreamSettings, loop: asyncio.AbstractEventLoop) -> None:
         self.seconds = settings.stream_resume_seconds
-        self._stream_bytes = settings.stream_replay_bytes
+        self.stream_bytes = settings.stream_replay_bytes
         self._max_bytes = settings.max_replay_bytes
         self._loop = loop
         self._streams: dict[str, tuple[Replay, Stream]] = {}
@@ -136,7 +136,7 @@ class Resumables(Generic[Stream]):
             self.forget(next(iter(self._ended.values())))
         # A stream whose client is lost keeps all: it is held up before it is a window ahead.
         while replay.attached and replay.size:
-            if replay.size <= self._stream_bytes and self._held <= self._max_bytes:
+            if replay.size <= self.stream_bytes and self._held <= self._max_bytes:
                 break
             self._held -= replay.drop_oldest()
         return events

@@ -5,14 +5,16 @@ Others pay nothing for that.
 """
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from openlaunch.errors import APIError, BadRequest, Unavailable
 from openlaunch.server.asgi import STREAM_HEADERS, header, headers_of
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.server.dispatch.work import Sender, StreamCall
+from openlaunch.server.dispatch.work import Kept, Sender, StreamCall
 from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.heartbeats import HEAD_TICKS, HEARTBEAT, SILENT_TICKS, Heartbeats
@@ -28,11 +30,16 @@ from openlaunch_worker import answers
 from openlaunch_worker.documents import About
 from openlaunch_worker.frames import Body, Outcome
 
+if TYPE_CHECKING:
+    from openlaunch.nodes.calls import TakenUp
+    from openlaunch.server.dispatch.left_work import LeftWork
+
 log = logging.getLogger(__name__)
 
 RESUMED = b": resumed\n\n"
 """A comment, with which the head of the answer is sent before there is a further event."""
 
+_NOTHING = PredictInput(b"")
 _RESUME = RESUME.encode()
 _END_LENGTH = len(answers.END_EVENT)
 
@@ -66,6 +73,28 @@ class Streams:
         self.heartbeats.add(stream)
         return stream
 
+    async def take_up(
+        self, left_work: "LeftWork", lane: Lane, owner: str, stream_id: str, deadline: float
+    ) -> "Stream | None":
+        """Continue a stream whose server is gone, and whose client is about to resume it. None: no node has it."""
+
+        def make(taken_up: "TakenUp") -> Stream:
+            replay = Replay(stream_id, owner, lane.endpoint.id, taken_up.dropped)
+            replay.attached = False
+            stream = Stream(self, None, owner, _NOTHING, deadline, replay=replay)
+            stream.begin_behind(taken_up.held - taken_up.ahead)
+            return stream
+
+        name = stream_name(owner, lane.endpoint.id, stream_id)
+        stream = await left_work.take_up(name, lane, make)
+        if not isinstance(stream, Stream) or stream.replay is None:
+            return None
+        if not stream.cancelled:
+            self.deadlines.add(stream)
+            self.heartbeats.add(stream)
+            self.resumables.await_client(stream.replay, stream.give_up)
+        return stream
+
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""
         self._flushes.append(flush)
@@ -95,7 +124,7 @@ class Stream(StreamCall):
     def __init__(
         self,
         streams: Streams,
-        exchange: Exchange,
+        exchange: Exchange | None,
         owner: str,
         predict_input: PredictInput,
         deadline: float,
@@ -107,12 +136,25 @@ class Stream(StreamCall):
         self._owner = owner
         self._headers = STREAM_HEADERS if replay is None else replay.headers
         self._streams = streams
-        self._exchange: Exchange | None = exchange
+        self._exchange = exchange
         self._end = end
         self._pieces: list[Body] = []
         self._silent_ticks = 0
         self._uncredited = 0
-        exchange.on_writable = self._grant
+        if exchange is not None:
+            exchange.on_writable = self._grant
+
+    def begin_behind(self, size: int) -> None:
+        """Give no credit for as many bytes, which come first: an earlier server has."""
+        self._ahead = self._uncredited = -size
+
+    @property
+    def kept(self) -> Kept | None:
+        replay, seconds = self.replay, self._streams.resumables.seconds
+        if replay is None:
+            return None
+        name = stream_name(replay.owner, replay.endpoint_id, replay.id)
+        return Kept(name, self._streams.resumables.stream_bytes, seconds, seconds)
 
     @property
     def name(self) -> str:
@@ -264,3 +306,9 @@ class Stream(StreamCall):
         exchange.on_writable = self._grant
         exchange.write(RESUMED + missed, self._headers)
         self._grant()
+
+
+def stream_name(owner: str, endpoint_id: str, stream_id: str) -> str:
+    """Return the name of a stream at agents, by which nobody finds it but its owner."""
+    digest = hashlib.sha256(f"{owner}\n{endpoint_id}\n{stream_id}".encode()).hexdigest()
+    return f"stream-{digest}"

@@ -6,7 +6,9 @@ but errors. No task is made for a request: what happens to it is called when it 
 
 import asyncio
 import json
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, BadRequest, NotFound, Unprocessable
@@ -17,7 +19,7 @@ from openlaunch.server.gateway.calls import Calls
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
-from openlaunch.server.gateway.streams import Stream, Streams
+from openlaunch.server.gateway.streams import Stream, Streams, stream_name
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.file_ids import FilesById
 from openlaunch.server.prediction.forms import Form
@@ -33,6 +35,11 @@ from openlaunch.wire.sse import LAST_EVENT_ID
 from openlaunch_worker.files import PARTS
 from openlaunch_worker.frames import Body, Flags, document_behind
 
+if TYPE_CHECKING:
+    from openlaunch.server.dispatch.left_work import LeftWork
+
+LEFT_SECONDS = 3.0
+"""How long a client that resumes waits for the stream's server to be taken for dead: nodes do that after 2 s."""
 _LAST_EVENT_ID = LAST_EVENT_ID.encode()
 _PARTS = PARTS.encode()
 
@@ -49,8 +56,9 @@ class SyncRoutes:
         artifacts: Artifacts,
         urls: SignedURLs,
         files: FilesById,
+        left_work: "LeftWork | None" = None,
     ) -> None:
-        self._files = files
+        self._files, self._left_work = files, left_work
         self._settings = settings
         self._resolver = resolver
         self._schemas = schemas
@@ -59,7 +67,14 @@ class SyncRoutes:
         deadlines = Deadlines()
         self.streams = Streams(settings, deadlines)
         self._calls = Calls(
-            settings.check_responses, deadlines, self._tasks, answers, artifacts, urls, schemas.checks
+            settings.check_responses,
+            deadlines,
+            self._tasks,
+            answers,
+            artifacts,
+            urls,
+            schemas.checks,
+            left_work,
         )
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
@@ -72,10 +87,7 @@ class SyncRoutes:
 
     def _stream(self, exchange: Exchange) -> None:
         if last_event_id := header(exchange.scope, _LAST_EVENT_ID):
-            found = self._find_stream(exchange, b"POST", last_event_id)
-            if found is not None:
-                stream, number = found
-                stream.resume(exchange, number)
+            self._with_stream(exchange, b"POST", last_event_id, _resume)
         else:
             self._predict(EndpointType.STREAMING, exchange)
 
@@ -86,28 +98,61 @@ class SyncRoutes:
         if not last_event_id:
             text = "the header Last-Event-ID is missing: it names the stream"
             raise BadRequest(text, code="missing_parameter")
-        if (found := self._find_stream(exchange, b"DELETE", last_event_id)) is None:
-            return
-        stream, _ = found
-        done = stream.cancelled
-        stream.give_up()
-        exchange.respond(b'{"cancelled": false}' if done else b'{"cancelled": true}')
+        self._with_stream(exchange, b"DELETE", last_event_id, _stop)
 
-    def _find_stream(
-        self, exchange: Exchange, method: bytes, last_event_id: bytes
-    ) -> tuple[Stream, int] | None:
-        """Find a stream and the number of its event; None: another server has it, and answers the request."""
+    def _with_stream(
+        self,
+        exchange: Exchange,
+        method: bytes,
+        last_event_id: bytes,
+        use: Callable[[Exchange, Stream, int], None],
+    ) -> None:
+        """Find a stream, and use it with the number of its event; where another server has it, that one answers."""
         owner = self._resolver.authenticate(exchange.scope).owner
         endpoint_id, elsewhere = query_value(exchange.scope, b"model_endpoint_id"), self.streams.elsewhere
         try:
-            return self.streams.resumables.find(owner, endpoint_id, last_event_id)
+            stream, number = self.streams.resumables.find(owner, endpoint_id, last_event_id)
         except NotFound as unknown:
             server = "" if elsewhere is None else elsewhere.server_of(exchange, last_event_id)
-            if elsewhere is None or not server:
+            lane = self._resolver.lane_of(endpoint_id)
+            if not server and (self._left_work is None or lane is None):
                 raise
-            task = self._tasks.spawn(elsewhere.answer(exchange, method, server, unknown), exchange)
+            finding = self._find_elsewhere(exchange, method, lane, owner, server, last_event_id, use, unknown)
+            task = self._tasks.spawn(finding, exchange)
             exchange.on_gone = task.cancel
-            return None
+        else:
+            use(exchange, stream, number)
+
+    async def _find_elsewhere(
+        self,
+        exchange: Exchange,
+        method: bytes,
+        lane: Lane | None,
+        owner: str,
+        server: str,
+        last_event_id: bytes,
+        use: Callable[[Exchange, Stream, int], None],
+        unknown: NotFound,
+    ) -> None:
+        """Have the stream's server answer; where that is gone, take the stream up that a node has kept."""
+        left_work, elsewhere = self._left_work, self.streams.elsewhere
+        stream_id, _, number = last_event_id.decode("latin-1").rpartition("-")
+        name = "" if lane is None else stream_name(owner, lane.endpoint.id, stream_id)
+        if server and elsewhere is not None and (left_work is None or name not in left_work):
+            try:
+                await elsewhere.answer(exchange, method, server, unknown)
+                return
+            except NotFound as error:
+                if error is not unknown or left_work is None:
+                    raise
+                await left_work.wait_for(name, LEFT_SECONDS)
+        if left_work is None or lane is None or not number.isdecimal():
+            raise unknown
+        deadline = self.deadline(lane, None)
+        stream = await self.streams.take_up(left_work, lane, owner, stream_id, deadline)
+        if stream is None:
+            raise unknown
+        use(exchange, stream, int(number[:20]))
 
     def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
         lane, principal = self._resolver.resolve(exchange.scope, kind)
@@ -221,3 +266,13 @@ def _refuse_keyed_stream(key: str | None, lane: Lane) -> None:
             "a stream's items are not stored, so it can't have an Idempotency-Key: send the request without"
         )
         raise BadRequest(text, code="idempotency_of_stream")
+
+
+def _resume(exchange: Exchange, stream: Stream, number: int) -> None:
+    stream.resume(exchange, number)
+
+
+def _stop(exchange: Exchange, stream: Stream, number: int) -> None:
+    done = stream.cancelled
+    stream.give_up()
+    exchange.respond(b'{"cancelled": false}' if done else b'{"cancelled": true}')

@@ -70,6 +70,8 @@ class _Running:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     claim: AnswerRecord | None = None
     """What other servers of the cluster know it by, until its answer is stored."""
+    again: bool = False
+    """Whether a server that is gone may have run it."""
 
 
 class Answers:
@@ -135,11 +137,7 @@ class Answers:
             mine = AnswerRecord(owner, request.key, request.digest, expires_at, server=self._server)
             running.claim = mine
             claimed = await self._store.write(lambda conn: answers.claim(conn, mine, now), owner)  # noqa: B023
-            if claimed.again:
-                text = (
-                    "a request with an Idempotency-Key of %s is run; it may have run at a server that is gone"
-                )
-                log.warning(text, owner)
+            running.again = claimed.again
             if (found := claimed.found) is None:
                 return None
             running.claim = None
@@ -150,6 +148,12 @@ class Answers:
                 raise DeadlineExceeded(text)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_LOOK_SECONDS)
+
+    def warn_of_second_run(self, owner: str, request: Keyed) -> None:
+        """Say in the log that the model may have run already for a request that is about to be run."""
+        if (running := self._running.get((owner, request.key))) is not None and running.again:
+            text = "a request with an Idempotency-Key of %s is run; it may have run at a server that is gone"
+            log.warning(text, owner)
 
     async def keep(self, owner: str, request: Keyed, body: Body, pickle_key: str | None) -> None:
         """Store an answer: its body, or the artifact that the pickled result is. It is on disk when this returns."""

@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+
+from sqlalchemy import Connection
 
 from openlaunch.server import clock
 from openlaunch.server.queue.claiming import Claimer
 from openlaunch.server.queue.running import Runner
 from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import housekeeping, lookups, queue
+from openlaunch.tasks.queue import ClaimedTask
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +26,7 @@ class Housekeeper:
 
     def __init__(self, shared: Shared, runner: Runner, claimer: Claimer) -> None:
         self._settings, self._lease_owner, self._store = shared.settings, shared.lease_owner, shared.store
-        self._hub = shared.hub
+        self._hub, self._lanes = shared.hub, shared.lanes
         self._is_alone = shared.messages is None
         self._interval = INTERVAL_SECONDS if self._is_alone else LOOK_SECONDS
         self._runner = runner
@@ -30,10 +34,28 @@ class Housekeeper:
 
     async def take_from_dead(self) -> None:
         """Queue tasks again of servers whose lease has run out."""
-        left = await self._store.write(lambda conn: housekeeping.recover_from_dead(conn, clock.now()))
-        self._note_recovered(left)
+        left = await self._recover(housekeeping.recover_from_dead)
         if left:
             await self._claimer.recount()
+
+    async def _recover(self, recover: Callable[[Connection, float], list[str]]) -> list[str]:
+        """Queue tasks again, and claim those at once that nodes still run; return all."""
+        now, left_work = clock.now(), self._runner.left_work
+        kept = frozenset[str]() if left_work is None else left_work.task_ids()
+        lease = self._lease_owner, now + self._settings.lease_seconds
+
+        def run(conn: Connection) -> tuple[list[str], list[tuple[str, ClaimedTask]]]:
+            left = recover(conn, now)
+            return left, housekeeping.take_over(conn, kept.intersection(left), lease) if kept else []
+
+        left, taken = await self._store.write(run)
+        self._note_recovered(left)
+        for endpoint_id, task in taken:
+            if (
+                lane := self._lanes.get(endpoint_id)
+            ) is not None:  # else it is recovered when its lease has ended
+                await self._claimer.run(lane, [task])
+        return left
 
     async def drop_lost(self) -> None:
         """Stop the work on tasks that others have taken, because they took this server for dead."""
@@ -52,10 +74,8 @@ class Housekeeper:
 
         `only_server`: the caller knows that no other server uses this store, so every other lease ends at once.
         """
-        now = clock.now()
         alive = [self._lease_owner] if only_server else None
-        left = await self._store.write(lambda conn: housekeeping.recover(conn, now, alive))
-        self._note_recovered(left)
+        await self._recover(lambda conn, now: housekeeping.recover(conn, now, alive))
 
     def _note_recovered(self, left: list[str]) -> None:
         if left:

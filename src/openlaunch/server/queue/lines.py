@@ -49,6 +49,10 @@ class LineWork(TaskWork):
         self._ahead = 0
         self._status = 0
 
+    @property
+    def kept(self) -> None:
+        return None
+
     def head(self, payload: Body) -> None:
         self._status, _ = check_head(payload)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -10,7 +11,7 @@ from openlaunch.errors import APIError, DeadlineExceeded, NotFound, ServerError,
 from openlaunch.server import clock
 from openlaunch.server.access.tokens import TokenBudgets
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.server.dispatch.work import Sender, Work
+from openlaunch.server.dispatch.work import TASK_NAME, Kept, Sender, Work
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.headers import headers_in
 from openlaunch.server.queue.notes import Notes
@@ -22,7 +23,15 @@ from openlaunch.tasks.states import State
 from openlaunch_worker.documents import About
 from openlaunch_worker.frames import Body, Flags, Outcome
 
+if TYPE_CHECKING:
+    from openlaunch.server.dispatch.left_work import LeftWork
+
 DEADLINE_STATUS_CODE = 504
+KEPT_BYTES: Final = 16 * 1024 * 1024
+KEPT_SECONDS: Final = 300.0
+"""How long a task runs on at its node whose server is gone."""
+RESULT_SECONDS: Final = 5.0
+"""How long a node has the result of a task, which its server may not have recorded: it may hang, or be gone."""
 FETCH_AGAIN_SECONDS = 1.0
 """How long a task stays claimed whose payload can't be read, before it has its place in the queue again."""
 
@@ -80,6 +89,10 @@ class TaskWork(Work):
         return self.task.id
 
     @property
+    def kept(self) -> Kept | None:
+        return Kept(TASK_NAME + self.task.id, KEPT_BYTES, RESULT_SECONDS, KEPT_SECONDS)
+
+    @property
     def priority(self) -> int:
         return int(orjson.loads(self.body).get("priority") or 0)
 
@@ -123,6 +136,8 @@ class Runner:
         """Where the tokens of lines of batches are counted."""
         self.line_of: Callable[..., TaskWork] = TaskWork
         """The same of a line of a batch, which passes through to an engine."""
+        self.left_work: LeftWork | None = None
+        """Where nodes have tasks whose servers are gone."""
         self._fetching: set[str] = set()
         """Ids of claimed tasks whose payload is being read from artifacts."""
 
@@ -158,10 +173,23 @@ class Runner:
         work = make(self, lane, task, payload, self._seconds_for(lane, task))
         self._running[task.id] = work
         self._hub.expect(task.id, task.owner)
+        kept, left_work = work.kept, self.left_work
+        if kept is not None and left_work is not None and kept.name in left_work:
+            self._background.spawn(self._take_up(work, kept.name, left_work))
+        else:
+            self._submit(work)
+
+    def _submit(self, work: TaskWork) -> None:
         try:
-            lane.submit(work, task.owner)
+            work.lane.submit(work, work.owner)
         except APIError as error:
             work.refused(error)
+
+    async def _take_up(self, work: TaskWork, name: str, left_work: "LeftWork") -> None:
+        """Continue a task of a server that is gone; run it where no node has it."""
+        found = await left_work.take_up(name, work.lane, lambda taken_up: work)
+        if found is None and not work.cancelled:
+            self._submit(work)
 
     def _seconds_for(self, lane: Lane, task: ClaimedTask) -> float:
         """Return how long the task may run: the request's own limit, within the endpoint's."""
@@ -194,8 +222,8 @@ class Runner:
     async def release_all(self) -> None:
         """Hand every task back to the queue: the server stops."""
         left = self.held()
-        for work in self._running.values():
-            work.end()
+        for work in list(self._running.values()):
+            work.abandon()  # its node would keep it otherwise
         self._running.clear()
         self._fetching.clear()
         if left:
