@@ -16,7 +16,7 @@ from openlaunch.controller.reports import Reports
 from openlaunch.controller.scaling import Holdings
 from openlaunch.controller.supervisor import Supervisor
 from openlaunch.controller.view import View
-from openlaunch.engines.base import Capacity, Engine, KeptWorker, NodeInfo
+from openlaunch.engines.base import Engine, KeptWorker, NodeInfo
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
@@ -67,7 +67,7 @@ class Controller:
         self._supervisors: dict[str, Supervisor] = {}
         self.view = View(self._supervisors, traffic, engine.nodes, logs)
         self.environments = EnvironmentUse(self._supervisors, engine.builds)
-        self.logs = engine.logs
+        self.logs, self.nodes, self.capacity = engine.logs, engine.nodes, engine.capacity
         self.leads = False
         """Whether this server starts and ends the workers; where several share a database, only one does."""
         self._records: dict[str, EndpointRecord] = {}
@@ -169,28 +169,18 @@ class Controller:
     def looks_after(self, endpoint_id: str) -> bool:
         return endpoint_id in self._supervisors
 
-    def capacity(self) -> Capacity:
-        return self._engine.capacity()
-
     def check_gpus(self, spec: EndpointSpec) -> None:
         """Raise `Unprocessable` if the endpoint asks for more GPUs than this machine has."""
-        capacity = self._engine.capacity()
+        capacity = self.capacity()
         if not capacity.elastic and (problem := gpu_problem(spec, capacity)) is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
 
-    def nodes(self) -> list[NodeInfo]:
-        return self._engine.nodes.all()
-
     async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
         """Have the workers of a node replaced by others elsewhere, or use it again; raise as the engine does."""
-        node = await self._engine.nodes.drain(address, draining=draining)
+        node = await self.nodes.drain(address, draining=draining)
         for supervisor in self._supervisors.values():
             supervisor.endpoint.changed.set()
         return node
-
-    def remove_node(self, address: str) -> NodeInfo:
-        """Forget a node; raise as the engine does."""
-        return self._engine.nodes.remove(address)
 
     def _prune_soon(self) -> None:
         self._background.spawn(self.environments.prune_unused())

@@ -19,7 +19,7 @@ class View:
         self._supervisors = supervisors
         self._traffic = traffic
         self._nodes = nodes
-        self._logs = logs
+        self.creation_log = logs.read
 
     def workers(self, endpoint_id: str) -> tuple[int, int]:
         """Count workers that take requests, and workers on their way to that; a canary's are left out."""
@@ -48,6 +48,3 @@ class View:
         """Say what of a generation's environment is being built, and for how long; None where nothing is."""
         supervisor = self._supervisors.get(endpoint_id)
         return None if supervisor is None else supervisor.generations.build_progress(generation)
-
-    def creation_log(self, endpoint_id: str) -> str:
-        return self._logs.read(endpoint_id)

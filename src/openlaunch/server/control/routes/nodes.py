@@ -34,7 +34,7 @@ def router(context: Context) -> ControlRouter:
     async def list_nodes(admin: Admin) -> ListNodesResponse:
         """List the nodes: how each stands, and what is free there."""
         _check_leads(context)
-        return ListNodesResponse(nodes=[_response(each) for each in context.controller.nodes()])
+        return ListNodesResponse(nodes=[_response(each) for each in context.controller.nodes.all()])
 
     @api.put(NODE)
     async def change_node(node: str, body: ChangeNodeRequest, admin: Admin) -> NodeResponse:
@@ -55,7 +55,7 @@ def router(context: Context) -> ControlRouter:
         """Forget a node that has no worker, until the server starts again with its address."""
         _check_leads(context)
         try:
-            return _response(context.controller.remove_node(node))
+            return _response(context.controller.nodes.remove(node))
         except LookupError:
             raise _no_node(node) from None
         except EngineError as error:
