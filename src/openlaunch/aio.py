@@ -217,6 +217,7 @@ class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
 class Endpoint(EndpointFields):
     """A model endpoint of any type; see the blocking one."""
 
+    _is_awaitable = True
     client: AwaitableClient
 
     async def _look_up(self) -> ModelEndpoint:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openlaunch.errors import ConfigurationError
+from openlaunch.wire.misfits import said
 
 if TYPE_CHECKING:
     from openlaunch.server.settings import Settings
@@ -54,12 +55,4 @@ def _sentence(problem: Any, places: dict[str, str], secret: Container[str]) -> s
         given, least = problem["ctx"]["actual_length"], problem["ctx"]["min_length"]
         return f"{place} has {given} characters, and at least {least} are needed"
     value = "" if field in secret else f" is {problem['input']!r}"
-    if problem["type"] == "string_pattern_mismatch":
-        is_url = problem["ctx"]["pattern"].startswith("^http")
-        needed = (
-            "a URL such as https://models.example.org" if is_url else "what `openlaunch docs settings` names"
-        )
-        return f"{place}{value}: {needed} is needed"
-    said = problem["msg"].removeprefix("Value error, ")
-    begins_with_a_word = said[1:2].islower() or said[1:2] == " "
-    return f"{place}{value}: {said[0].lower() if begins_with_a_word else said[0]}{said[1:]}"
+    return f"{place}{value}: {said(problem)}"

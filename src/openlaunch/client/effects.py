@@ -146,7 +146,15 @@ def json_body(document: Any) -> bytes:
 
 
 def path_to(route: str, *segments: str) -> str:
-    """Return the path of one thing below a route; an id or name is quoted, whatever is in it."""
+    """Return the path of one thing below a route; an id or name is quoted, whatever is in it.
+
+    Raises TypeError where one is not text, and ValueError where it is empty: the path would be that of another route.
+    """
+    for segment in segments:
+        if not isinstance(segment, str):
+            raise TypeError(f"an id or a name is needed here, as text, not {segment!r:.100}")
+        if not segment:
+            raise ValueError("an id or a name is needed here, and an empty text came")
     return "/".join([route, *(quote(segment, safe="") for segment in segments)])
 
 

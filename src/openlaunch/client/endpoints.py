@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Self
 
 from openlaunch.client.models import ModelEndpoint
@@ -24,12 +25,17 @@ class EndpointFields:
     """What endpoints of both clients share."""
 
     _type: ClassVar[EndpointType]
+    _is_awaitable: ClassVar[bool] = False
 
     def __init__(self, model_endpoint: ModelEndpoint, client: Any) -> None:
         given: object = model_endpoint
         if not isinstance(given, ModelEndpoint):
             needed = 'a ModelEndpoint is needed, such as ModelEndpoint(name="double")'
             raise TypeError(f"model_endpoint is {given!r:.100}, {needed}")
+        run = getattr(client, "run", None)
+        if not callable(run) or iscoroutinefunction(run) is not self._is_awaitable:
+            needed = f"openlaunch{'.aio' if self._is_awaitable else ''}.LaunchClient"
+            raise TypeError(f"client is {client!r:.100}, an {needed} is needed")
         self.model_endpoint = model_endpoint
         self.client = client
 

@@ -10,18 +10,17 @@ from pydantic import BaseModel, Field, ValidationError
 
 from openlaunch.client.effects import Flow, Request, call
 from openlaunch.errors import Unprocessable
-from openlaunch.wire.bundles import BUNDLE_NAME_PATTERN, Flavor, ModelBundleResponse
+from openlaunch.wire.bundles import Flavor, ModelBundleResponse
 from openlaunch.wire.endpoint_settings import EndpointSettings
 from openlaunch.wire.endpoints import (
-    ENDPOINT_NAME_PATTERN,
     DeploymentState,
     EndpointStatus,
     EndpointType,
     ModelEndpointResponse,
     ResourceState,
 )
-from openlaunch.wire.keys import OWNER_PATTERN
 from openlaunch.wire.keywords import KEYWORD_HELP
+from openlaunch.wire.misfits import said
 from openlaunch_worker.prefetch_urls import masked
 
 T = TypeVar("T")
@@ -98,6 +97,12 @@ class ModelEndpoint(ModelEndpointResponse):
     changes: list[str] | None = Field(default=None, exclude=True, repr=False)
     """What `deploy` changed of an endpoint that existed; None where nothing was deployed, or the endpoint is new."""
 
+    def __init__(self, name: str, **more: Any) -> None:
+        try:
+            super().__init__(name=name, **more)
+        except ValidationError as error:
+            raise TypeError(f"ModelEndpoint: {_described(error)}") from None
+
     def __repr__(self) -> str:
         kind, status = (value and value.value for value in (self.endpoint_type, self.status))
         return f"ModelEndpoint(name={self.name!r}, id={self.id!r}, type={kind!r}, status={status!r})"
@@ -165,15 +170,6 @@ EndpointLike = ModelEndpoint | HasModelEndpoint | str
 """An endpoint, or its name."""
 
 
-_NAME_CHARACTERS = "letters, digits and . _ -"
-NAME_RULES = {
-    ENDPOINT_NAME_PATTERN: f"a name has {_NAME_CHARACTERS}, at most 63, and begins and ends with a letter or digit",
-    BUNDLE_NAME_PATTERN: f"a name has {_NAME_CHARACTERS}, at most 128, and begins with a letter or digit",
-    OWNER_PATTERN: "an owner has letters, digits and . _ @ -, at most 64, and begins with a letter or digit",
-}
-"""What the patterns of names say, in words."""
-
-
 def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
     """Check a request's body with its model, and leave out what is None.
 
@@ -182,9 +178,8 @@ def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return model.model_validate(document).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
-        errors = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
-        parts = [_sentence(e["loc"], _message(e), e.get("input")) for e in error.errors()]
-        raise Unprocessable("; ".join(parts), errors=errors) from None
+        errors = [{"loc": e["loc"], "msg": said(e), "type": e["type"]} for e in error.errors()]
+        raise Unprocessable(_described(error), errors=errors) from None
 
 
 def answer(model: type[M], request: Request) -> Flow[M]:
@@ -197,14 +192,12 @@ def got(model: type[M], url: str) -> Flow[M]:
     return answer(model, Request("GET", url, idempotent=True))
 
 
-def _message(error: Mapping[str, Any]) -> str:
-    pattern = error.get("ctx", {}).get("pattern")
-    return NAME_RULES.get(pattern) or str(error["msg"])
+def _described(error: ValidationError) -> str:
+    return "; ".join(_sentence(e["loc"], said(e), e.get("input")) for e in error.errors())
 
 
 def _sentence(path: tuple[int | str, ...], message: str, value: object) -> str:
     name = ".".join(str(part) for part in path)
-    message = message.removeprefix("Value error, ")
     if isinstance(value, str | int | float):
         return f"{name} is {value!r}: {message}"
     return f"{name}: {message}" if name else message

@@ -49,7 +49,7 @@ class EndpointRequest:
 
     Raises:
         ValueError: both or neither of `url` and `args` are given, or the callback's auth is incomplete.
-        TypeError: `url` is not text.
+        TypeError: `url` is not text, or `extra_headers` no dict.
     """
 
     def __init__(
@@ -86,6 +86,11 @@ class EndpointRequest:
         )
         self.return_pickled = return_pickled
         self.request_id = request_id or str(uuid.uuid4())
+        headers: object = extra_headers
+        if not (headers is None or isinstance(headers, Mapping)):
+            raise TypeError(
+                f"extra_headers is {type(headers).__name__}, a dict of names and values is needed"
+            )
         self.extra_headers = dict(extra_headers or {})
         self.idempotency_key = idempotency_key
         self.priority = priority
@@ -135,6 +140,14 @@ class EndpointRequest:
             OSError: a file in them can't be read.
         """
         return encode(self.document(**more))[0]
+
+
+def checked_request(request: object) -> EndpointRequest:
+    """Return what is given to a prediction. Raises TypeError unless it is an EndpointRequest."""
+    if not isinstance(request, EndpointRequest):
+        kind = type(request).__name__
+        raise TypeError(f"a request is {kind}, an EndpointRequest is needed: EndpointRequest(args={{...}})")
+    return request
 
 
 def encode(document: Any, *, in_parts: bool = False) -> tuple[bytes, str | None]:

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from openlaunch.client.effects import Flow
 from openlaunch.client.operations.predictions import BulkWait
-from openlaunch.client.predictions import Answer, EndpointRequest
+from openlaunch.client.predictions import Answer, EndpointRequest, checked_request
 from openlaunch.errors import WaitTimeout
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
 
@@ -175,8 +175,11 @@ class Gathering(Generic[F]):
 
 
 def distinct_ids(requests: Sequence[EndpointRequest]) -> list[str]:
-    """Return the ids of the requests of a batch. Raises ValueError when two have the same."""
-    ids = [request.request_id for request in requests]
+    """Return the ids of the requests of a batch.
+
+    Raises TypeError where one is not an EndpointRequest, and ValueError when two have the same id.
+    """
+    ids = [checked_request(request).request_id for request in requests]
     repeated = [request_id for request_id, count in Counter(ids).items() if count > 1]
     if repeated:
         raise ValueError(

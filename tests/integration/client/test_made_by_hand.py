@@ -1,6 +1,7 @@
 """Endpoints that a program makes by name, without asking the server for them first."""
 
 import pickle
+import re
 
 import pytest
 from canned_server import Server, endpoint_document, reply, success
@@ -113,3 +114,38 @@ def test_what_is_neither_an_endpoint_nor_a_name_is_named(both, server, operation
 def test_what_is_no_model_endpoint_is_named(module, kind, wrong):
     with pytest.raises(TypeError, match=f"model_endpoint is {wrong!r}, a ModelEndpoint is needed"):
         getattr(module, f"{kind.capitalize()}Endpoint")(wrong, None)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "streaming"])
+def test_what_is_no_client_is_named(both, kind):
+    """The awaitable client does not fit endpoints that block, nor the other way round."""
+    for module, name in ((openlaunch, "openlaunch.LaunchClient"), (aio, "openlaunch.aio.LaunchClient")):
+        make = getattr(module, f"{kind.capitalize()}Endpoint")
+        others = [client for client in (both.client,) if not isinstance(client, module.LaunchClient)]
+        for wrong in (None, 3, "http://127.0.0.1:8000", *others):
+            with pytest.raises(TypeError, match=f"client is .*, an {name} is needed"):
+                make(ModelEndpoint(name="double"), wrong)
+
+
+def test_a_model_endpoint_says_what_is_wrong_with_its_fields():
+    assert ModelEndpoint("double").name == "double"
+    with pytest.raises(TypeError, match="ModelEndpoint: name is 3: text is needed"):
+        ModelEndpoint(name=3)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["a"]])
+def test_what_is_no_bundle_is_named(both, server, wrong):
+    needed = rf"a model bundle, its name or its id is needed here, not {re.escape(repr(wrong))}"
+    with pytest.raises(TypeError, match=needed):
+        both.call(
+            both.client.batch_async_request, model_bundle=wrong, inputs=[{}], serialization_format="JSON"
+        )
+    assert not server.requests
+
+
+@pytest.mark.parametrize(("wrong", "error"), [(None, TypeError), (3, TypeError), ("", ValueError)])
+def test_what_is_no_id_is_named(both, server, wrong, error):
+    """An empty one would be the path of a whole list."""
+    with pytest.raises(error, match="an id or a name is needed here"):
+        both.call(both.client.get_task, wrong)
+    assert not server.requests

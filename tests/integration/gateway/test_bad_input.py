@@ -155,11 +155,11 @@ def test_keys_are_the_admins_alone(client):
 @pytest.mark.parametrize(
     ("change", "field", "message"),
     [
-        ({"name": "Has Blanks"}, "name", "pattern"),
+        ({"name": "Has Blanks"}, "name", "a name has letters, digits"),
         ({"name": "a" * 64}, "name", "63"),
-        ({"min_workers": -1}, "min_workers", "greater than or equal to 0"),
+        ({"min_workers": -1}, "min_workers", "at least 0 is needed"),
         ({"min_workers": 3, "max_workers": 2}, None, "max_workers is 2"),
-        ({"per_worker": 0}, "per_worker", "greater than 0"),
+        ({"per_worker": 0}, "per_worker", "a number above 0 is needed"),
         ({"cpus": "many"}, "cpus", "many"),
         ({"memory": "-1Gi"}, "memory", "-1Gi"),
         ({"endpoint_type": "batch"}, "endpoint_type", "'async', 'sync' or 'streaming'"),

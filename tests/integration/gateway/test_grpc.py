@@ -128,10 +128,10 @@ def test_elements_may_be_in_the_message(call, datatype, field, values, data):
             "FP16 of shape [2] is 4 bytes, and binary_data_size is 0",
         ),
         (asked(shape=[100_001], fp32_contents=[1] * 100_001), "over 100000 elements"),
-        (asked(TWO, shape=[-2]), "greater than or equal to 0, and -2 was given"),
-        (asked(TWO, shape=[2**62] * 32), "less than or equal to"),
+        (asked(TWO, shape=[-2]), "at least 0 is needed, and -2 was given"),
+        (asked(TWO, shape=[2**62] * 32), "is allowed, and"),
         (asked(TWO, shape=[1] * 33), "over 32 dimensions"),
-        (asked(TWO, datatype="FP8"), "'BF16' or 'BYTES', and 'FP8' was given"),
+        (asked(TWO, datatype="FP8"), "'BF16' or 'BYTES' is needed, and 'FP8' was given"),
         (asked(TWO, model=""), "the model's name is empty"),
     ],
 )

@@ -70,7 +70,7 @@ def test_what_is_refused_says_why(call, given, kind, words):
     [
         (SYNC, BODY, "the query has no model_endpoint_name"),
         (f"{SYNC}?model_endpoint_name=chat", {**BODY, "temperature": 2}, "temperature: "),
-        (f"{STREAM}?model_endpoint_name=chat", {"prompt": 1}, "max_new_tokens: Field required"),
+        (f"{STREAM}?model_endpoint_name=chat", {"prompt": 1}, "max_new_tokens: it is missing"),
         (f"{STREAM}?model_endpoint_name=chat", [], "the body: "),
     ],
 )

@@ -35,7 +35,10 @@ def test_without_a_file_the_defaults_stay(file):
         ('api_key = "tooshort"', "server.toml: api_key has 8 characters, and at least 16 are needed"),
         ("port = ", "server.toml can't be read: "),
         ('public_url = "a/b"', "public_url is 'a/b': a URL such as https://models.example.org is needed"),
-        ('torch_backend = "A B"', "torch_backend is 'A B': what `openlaunch docs settings` names is needed"),
+        (
+            'torch_backend = "A B"',
+            "torch_backend is 'A B': what `uv pip install --torch-backend` takes is needed",
+        ),
         (
             'extra_index_urls = "me:tooshort@index"',
             "server.toml: extra_index_urls: URLs, or folders",

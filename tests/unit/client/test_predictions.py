@@ -6,6 +6,7 @@ import pytest
 from openlaunch.client.operations import predictions
 from openlaunch.client.predictions import MAX_RESUMES, Answer, EndpointRequest, StreamReader, parse_answer
 from openlaunch.client.responses import EndpointResponse
+from openlaunch.client.waiting import distinct_ids
 from openlaunch.errors import PredictionFailed, StreamInterrupted, TaskCancelled
 from openlaunch.wire.sse import END_EVENT
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
@@ -35,6 +36,22 @@ def test_values_in_the_place_of_the_url_are_told_where_they_belong():
 def test_what_is_no_request_is_told_what_one_is(run):
     with pytest.raises(TypeError, match="a request is dict, an EndpointRequest is needed"):
         next(run("end_1", {"x": 1}))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_timeout_that_is_not_finite_is_named(wrong):
+    with pytest.raises(ValueError, match=f"timeout is {wrong}: a number of seconds is needed"):
+        next(predictions.predict_sync("end_1", EndpointRequest(args={}), wrong))
+
+
+def test_headers_that_are_no_dict_are_told_what_is_needed():
+    with pytest.raises(TypeError, match="extra_headers is list, a dict of names and values is needed"):
+        EndpointRequest(args={}, extra_headers=["a"])
+
+
+def test_what_is_no_request_in_a_batch_is_told_what_one_is():
+    with pytest.raises(TypeError, match="a request is dict, an EndpointRequest is needed"):
+        distinct_ids([{"x": 1}])
 
 
 def test_what_is_no_request_among_many_is_told_what_one_is():

@@ -359,8 +359,11 @@ def bundle_id(bundle: BundleLike) -> Flow[str]:
     """
     if isinstance(bundle, CreateModelBundleResponse):
         return bundle.model_bundle_id
-    if not isinstance(bundle, str):
+    if isinstance(bundle, ModelBundle | ModelBundleResponse):
         return bundle.id or (yield from bundle_id(bundle.name))
+    given: object = bundle
+    if not isinstance(given, str):
+        raise TypeError(f"a model bundle, its name or its id is needed here, not {given!r:.100}")
     try:
         return (yield from get_latest_model_bundle_v2(bundle)).id
     except NotFound:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ from openlaunch.client.predictions import (
     EndpointRequest,
     Seen,
     StreamReader,
+    checked_request,
     encode,
     parse_answer,
     parse_seen,
@@ -90,17 +92,20 @@ def _prediction(
 
 
 def check_seconds(timeout: object) -> None:
-    """Raise TypeError unless a timeout is a number of seconds, or None."""
+    """Raise TypeError unless a timeout is a number of seconds, or None, and ValueError where it is nan."""
     if not (timeout is None or isinstance(timeout, int | float)):
         raise TypeError(f"timeout is {timeout!r}: a number of seconds is needed")
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("timeout is nan: a number of seconds is needed")
 
 
 def _checked(request: object, timeout: object = None) -> EndpointRequest:
     check_seconds(timeout)
-    if not isinstance(request, EndpointRequest):
-        kind = type(request).__name__
-        raise TypeError(f"a request is {kind}, an EndpointRequest is needed: EndpointRequest(args={{...}})")
-    return request
+    if timeout == math.inf:
+        raise ValueError(
+            "timeout is inf: a number of seconds is needed, or None for the endpoint's own limit"
+        )
+    return checked_request(request)
 
 
 class OpenStream:

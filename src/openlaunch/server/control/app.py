@@ -55,6 +55,7 @@ from openlaunch.server.control.routes import (
 from openlaunch.server.control.routes.context import Context
 from openlaunch.server.control.to_leader import ToLeader
 from openlaunch.wire import routes
+from openlaunch.wire.misfits import said
 from openlaunch.wire.openai_errors import described
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
@@ -159,7 +160,7 @@ def _api_error(request: Request, error: Exception) -> APIError:
         return error
     if isinstance(error, RequestValidationError):
         found = error.errors()[:MAX_ERRORS]
-        fields = [{key: e[key] for key in ("loc", "msg", "type")} for e in found]
+        fields = [{"loc": e["loc"], "msg": said(e), "type": e["type"]} for e in found]
         return Unprocessable("a field of the request does not fit", errors=fields)
     if isinstance(error, HTTPException):
         path = f"{request.method} {request.url.path}"

@@ -27,6 +27,7 @@ from openlaunch.server.queue.service import TaskService
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.keys import Role
+from openlaunch.wire.misfits import said
 from openlaunch.wire.tasks import MAX_WAIT_SECONDS, BulkWaitRequest
 from openlaunch_worker.frames import Body
 
@@ -173,5 +174,5 @@ def _validated(model: type[M], body: Body) -> M:
     try:
         return model.model_validate(parse_json(body))
     except ValidationError as error:
-        errors = [{"loc": ["body", *e["loc"]], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
+        errors = [{"loc": ["body", *e["loc"]], "msg": said(e), "type": e["type"]} for e in error.errors()]
         raise Unprocessable("the body does not fit", errors=errors) from None

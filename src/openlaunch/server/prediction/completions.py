@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from openlaunch.errors import BadRequest, Unprocessable
 from openlaunch.wire import routes
 from openlaunch.wire.batch_completions import CompletionV1Request, Content, Sampling, V1Content
+from openlaunch.wire.misfits import said
 from openlaunch_worker.frames import Body
 
 MAX_SAID = 2000
@@ -41,7 +42,7 @@ def read_content(data: bytes, model: str) -> Lines:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise misfit("input_data_path", f"the file is not a content: {where}: {first['msg']}") from None
+        raise misfit("input_data_path", f"the file is not a content: {where}: {said(first)}") from None
     except (ValueError, RecursionError) as error:
         raise misfit("input_data_path", f"the file is not JSON: {error}") from None
     return lines_of_content(content, model)
@@ -86,7 +87,7 @@ def as_sent(body: Body, model: str, *, is_stream: bool) -> bytes:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the body"
-        raise BadRequest(f"{where}: {first['msg']}", code="invalid_completion") from None
+        raise BadRequest(f"{where}: {said(first)}", code="invalid_completion") from None
     return json.dumps(body_of(asked, model, is_stream=is_stream)).encode()
 
 

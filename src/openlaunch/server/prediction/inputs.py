@@ -16,6 +16,7 @@ from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.raw_json import elements, members
 from openlaunch.wire import routes
 from openlaunch.wire.endpoint_settings import CallbackAuth
+from openlaunch.wire.misfits import said
 from openlaunch.wire.tasks import MAX_BULK, MAX_PRIORITY
 from openlaunch_worker.frames import COPY_BYTES, Body, Flags, document_behind
 
@@ -306,7 +307,7 @@ def _callback(document: dict[str, Any]) -> Callback | None:
         except ValidationError as error:
             # The input is a secret, and stays out of the message.
             first = error.errors(include_input=False)[0]
-            raise _wrong(["callback_auth", *map(str, first["loc"])], first["msg"]) from None
+            raise _wrong(["callback_auth", *map(str, first["loc"])], said(first)) from None
     progress = document.get("callback_progress")
     if progress is not None and not isinstance(progress, bool):
         raise _wrong(["callback_progress"], f"it is {type(progress).__name__}, true or false is needed")

@@ -13,6 +13,7 @@ from openlaunch.server.prediction.forms import Form, Part
 from openlaunch.server.prediction.inputs import parse_json
 from openlaunch.server.prediction.signatures import Signature, Tensor
 from openlaunch.wire.inference import InferInput, InferRequest
+from openlaunch.wire.misfits import said
 from openlaunch_worker.files import OCTETS
 from openlaunch_worker.frames import Body
 from openlaunch_worker.tensors import BYTES, SIZES, media_type_of
@@ -83,7 +84,7 @@ def _request(document: Any) -> InferRequest:
             if isinstance(wrong["input"], str | int | float)
             else type(wrong["input"]).__name__
         )
-        text = f"{place}: {wrong['msg'][0].lower()}{wrong['msg'][1:]}, and {shown} was given"
+        text = f"{place}: {said(wrong)}, and {shown} was given"
         raise BadRequest(text, code="invalid_tensor") from None
 
 

@@ -145,7 +145,7 @@ async def _put(
     if not isinstance(upload, UploadFile):
         raise Unprocessable(
             "the form has no file in its field 'file'",
-            errors=[{"loc": ["body", "file"], "msg": "Field required", "type": "missing"}],
+            errors=[{"loc": ["body", "file"], "msg": "it is missing", "type": "missing"}],
         )
     file_id = object_id("file")
     key = f"files/{file_id}"

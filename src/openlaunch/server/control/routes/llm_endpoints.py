@@ -46,6 +46,7 @@ from openlaunch.wire.llm_endpoints import (
     ModelCard,
     UpdateLLMEndpointRequest,
 )
+from openlaunch.wire.misfits import said
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -302,8 +303,8 @@ def _made(kind: type[M], given: dict[str, Any]) -> M:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise wrong_field(".".join(map(str, first["loc"])) or "body", first["msg"]) from None
+        first = error.errors(include_input=False)[0]
+        raise wrong_field(".".join(map(str, first["loc"])) or "body", said(first)) from None
 
 
 async def _store(context: Context, name: str, flavor: CommandFlavor, owner: str) -> str:
