@@ -153,6 +153,7 @@ class _Parts:
             None if self.records is None else self.records.gateway,
         )
         self.tasks.runner.budgets = self.keyring.use.tokens
+        self.tasks.runner.arriving = self.workers.arriving
         if self.spans is not None:
             trace_tasks(self.tasks, self.spans)
 

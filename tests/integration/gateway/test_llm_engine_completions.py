@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from llm_engine_driver import llm_engine
 from openai_driver import ROUTES, mock_engine
-from server_driver import SMALL, http, processor_seconds
+from server_driver import SMALL, eventually, http, processor_seconds
 
 DATA = Path(__file__).parents[2] / "data"
 BODY = {"prompt": "x", "max_new_tokens": 3, "temperature": 0.5}
@@ -146,6 +146,22 @@ def test_a_costly_file_of_a_batch_holds_nobody_up(client, raw, costly):
     answer = raw.post("/v1/llm/batch-completions", json=body)
     assert answer.status_code in (200, 422)  # the latter where the machine is so busy that it takes too long
     assert processor_seconds(client.server.pid) - before < SOON
+
+
+def test_a_costly_answer_of_a_batch_holds_nobody_up(client, raw, costly):
+    content = {"prompts": ["large", "large"], "max_new_tokens": 1, "temperature": 0}
+    body = {"model_config": {"model": "costly"}, "content": content, "output_data_path": "a"}
+    before = processor_seconds(client.server.pid)
+    job = raw.post("/v1/llm/batch-completions", json=body).json()["job_id"]
+
+    def over():
+        found = raw.get(f"/v2/batch-completions/{job}").json()["job"]
+        return found["status"] not in ("queued", "running") and found
+
+    done = eventually(over, 120)
+    assert processor_seconds(client.server.pid) - before < 0.9  # half of what reading takes
+    answers = raw.get(f"/v1/files/{done['output_data_path']}/content").json()["content"]
+    assert [each["text"] for each in json.loads(answers)] == ["x", "x"]
 
 
 SOON = 0.3

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from server_driver import SMALL, http, running
+from server_driver import SMALL, eventually, http, running
 
 DATA = Path(__file__).parents[2] / "data"
 CHAT = "/v1/chat/completions"
@@ -13,7 +13,7 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def client():
-    with running(max_result_bytes=10_000_000) as client:
+    with running(max_result_bytes=10_000_000, max_answers_bytes=2**22) as client:
         bundle = client.create_model_bundle_from_command(
             model_bundle_name="bad",
             command=["python", "bad_engine/bad_engine.py"],
@@ -112,6 +112,27 @@ def test_an_odd_body_is_refused_in_openais_shape_or_passed_on(raw, body):
 def test_what_only_the_engine_understands_is_passed_on_as_it_is(raw, more):
     sent = {"model": "bad", "fault": "said", **more}
     assert said(raw, json.dumps(sent).encode()) == sent
+
+
+def test_answers_to_lines_of_a_batch_take_bounded_memory(raw):
+    """An engine could answer without end, and nobody reads the answer of a line before that."""
+
+    def line(name, size):
+        body = {"model": "bad", "fault": "said", "more": "x" * size}
+        return json.dumps({"custom_id": name, "method": "POST", "url": CHAT, "body": body})
+
+    lines = "\n".join((line("small", 200_000), line("large", 3_000_000)))
+    file = raw.post("/v1/files", files={"file": ("a", lines.encode())}, data={"purpose": "batch"}).json()
+    asked = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+    batch = raw.post("/v1/batches", json=asked).json()
+
+    def over():
+        found = raw.get(f"/v1/batches/{batch['id']}").json()
+        return found["status"] == "completed" and found
+
+    done = eventually(over, 60)
+    assert done["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
+    assert "too large beside" in raw.get(f"/v1/files/{done['error_file_id']}/content").text
 
 
 @pytest.mark.parametrize(

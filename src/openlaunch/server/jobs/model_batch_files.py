@@ -7,8 +7,9 @@ from openlaunch.errors import NotFound
 from openlaunch.server import clock
 from openlaunch.server.jobs.input_reader import InputReader
 from openlaunch.server.jobs.line_orders import LinesOrder
+from openlaunch.server.prediction.batch_lines import LINE_HEAD, error_line
 from openlaunch.server.prediction.checks import Checks
-from openlaunch.server.queue.lines import LINE_HEAD, custom_id_of, error_line
+from openlaunch.server.queue.lines import custom_id_of
 from openlaunch.store import model_batches as batch_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import FileRecord, ModelBatchRecord

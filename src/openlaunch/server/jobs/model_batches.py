@@ -21,8 +21,9 @@ from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.gateway.model_names import ModelNames
 from openlaunch.server.jobs.model_batch_files import ModelBatchFiles
 from openlaunch.server.jobs.runner import JobRunner
+from openlaunch.server.prediction.batch_lines import error_line
 from openlaunch.server.prediction.inputs import PredictInput
-from openlaunch.server.queue.lines import error_line, line_input
+from openlaunch.server.queue.lines import line_input
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import JobSettings
 from openlaunch.store import model_batches as batch_store

@@ -4,6 +4,7 @@ import json
 from functools import lru_cache
 
 from openlaunch.server.prediction.apart import serve
+from openlaunch.server.prediction.batch_lines import body_of_line
 from openlaunch.server.prediction.completions import as_sent, completion_in, completion_of, read_content
 from openlaunch.server.prediction.inputs import (
     ModelInput,
@@ -86,6 +87,7 @@ if __name__ == "__main__":
             "completion": _completion,
             "completion_of": _completion_of,
             "completion_in": _completion_in,
+            "body_of_line": body_of_line,
             "read_content": read_content,
             "with_value": with_value,
             "many": _many,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.apart import ProcessApart
+from openlaunch.server.prediction.batch_lines import body_of_line
 from openlaunch.server.prediction.completions import Lines, as_sent, completion_in
 from openlaunch.server.prediction.inputs import (
     ModelInput,
@@ -111,6 +112,13 @@ class Checks:
             found: bytes | None = await self._apart(owner, "completion_in", line, is_v1)
         except Unprocessable:
             return None
+        return found
+
+    async def body_of_line(self, owner: str, answer: Body) -> bytes:
+        """Return what `body_of_line` does of an answer."""
+        if len(answer) <= QUICK_BYTES:
+            return body_of_line(answer)
+        found: bytes = await self._apart(owner, "body_of_line", answer)
         return found
 
     async def with_value(self, owner: str, body: Body, key: str, value: object) -> bytes:

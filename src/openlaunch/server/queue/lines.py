@@ -7,8 +7,10 @@ import orjson
 
 from openlaunch.server.access.tokens import Account
 from openlaunch.server.dispatch.answer_rules import check_head
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswer
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.payers import Payer
+from openlaunch.server.prediction.batch_lines import line_of
 from openlaunch.server.prediction.usage import usage_in
 from openlaunch.server.queue.running import Runner, TaskWork
 from openlaunch.tasks.queue import ClaimedTask, Finished
@@ -24,9 +26,10 @@ from openlaunch_worker.frames import (
     Outcome,
 )
 
-LINE_HEAD = b'{"id": "batch_req_'
-"""What a line begins with that is the result of a task; other tasks have ended without an answer."""
+COUNTED_BYTES = 256 * 1024
+"""An answer is counted in parts of this size, of the memory for answers that come."""
 
+_FULL = "the answer is too large beside the other large answers that are on their way"
 _ARGS = b', "args": '
 _ERROR, _BAD_GATEWAY = 400, 502
 _MAX_TEXT = 2000
@@ -39,13 +42,16 @@ class LineWork(TaskWork):
     An answer that is broken off, as when the engine dies, is none: the line has another attempt.
     """
 
-    __slots__ = ("_ahead", "_gathered", "_status")
+    __slots__ = ("_ahead", "_counted", "_gathered", "_room", "_status")
     answer_kind = int(Kind.END)
 
     def __init__(self, runner: Runner, lane: Lane, task: ClaimedTask, payload: bytes, seconds: float) -> None:
         super().__init__(runner, lane, task, payload, seconds)
         self.flags |= Flags.RAW | Flags.STREAM
         self._gathered = bytearray()
+        self._counted = COUNTED_BYTES
+        self._room: list[ArrivingAnswer] = []
+        """What is counted of the memory for answers that come, a part for each `COUNTED_BYTES`."""
         self._ahead = 0
         self._status = 0
 
@@ -66,9 +72,26 @@ class LineWork(TaskWork):
         if self.cancelled:
             return
         self._gathered += data
+        while len(self._gathered) > self._counted:
+            room = ArrivingAnswer(self.lane.endpoint.owner, COUNTED_BYTES)
+            if not self._runner.arriving.take(room):
+                self._break_off()
+                return
+            self._room.append(room)
+            self._counted += COUNTED_BYTES
         if self._ahead >= STREAM_WINDOW // 4 and self._link is not None:
             self._link.credit(self._request_id, self._ahead)
             self._ahead = 0
+
+    def _break_off(self) -> None:
+        """Give the line another attempt: large answers take up the memory."""
+        link, request_id = self._link, self._request_id
+        self._room.clear()
+        if self.end():
+            if link is not None:
+                link.cancel(request_id)
+            self._gathered.clear()
+            self._runner.give_back(self, _FULL, died=True)
 
     def finished(self, outcome: int, payload: Body) -> None:
         # Not of `TaskWork`: tasks are claimed ahead by how long they take, and lines are not.
@@ -90,12 +113,17 @@ class LineWork(TaskWork):
         good = status < _ERROR
         response = {"status_code": status, "request_id": f"req_{task_id}"}
         names = _names_in(self.body)
-        line = line_of(task_id, names.get("custom_id"), response, _body_of(self._gathered), None)
         if good and (budgets := self._runner.budgets) is not None:
             Payer(budgets, self.lane, Account(*names["account"])).pay(self, usage_in(self._gathered))
         state = State.SUCCESS if good else State.FAILURE
         reason = None if good else f"the engine answered {status}"
-        self._runner.line_answered(self, Finished(task_id, state, status, reason=reason), line)
+        custom_id, gathered = names.get("custom_id"), self._gathered
+        self._runner.line_answered(
+            self,
+            Finished(task_id, state, status, reason=reason),
+            gathered,
+            lambda body: line_of(task_id, custom_id, response, body, None),
+        )
 
 
 def line_input(custom_id: str, account: Account, route: str, body: bytes) -> bytes:
@@ -114,33 +142,3 @@ def _names_in(payload: Body) -> dict[str, Any]:
     head, found, _ = bytes(payload[:_MAX_NAMES]).partition(_ARGS)
     names: dict[str, Any] = json.loads(head + b"}") if found else {}
     return names
-
-
-def line_of(
-    line_id: str,
-    custom_id: str | None,
-    response: dict[str, Any] | None,
-    body: bytes,
-    error: dict[str, str] | None,
-) -> bytes:
-    """Return a line of a file of answers or errors; the response has this body, which is JSON in one line."""
-    answer = b"null"
-    if response is not None:
-        answer = b'%b, "body": %b}' % (json.dumps(response).encode()[:-1], body)
-    parts = (line_id.encode(), json.dumps(custom_id).encode(), answer, json.dumps(error).encode())
-    return LINE_HEAD + b'%b", "custom_id": %b, "response": %b, "error": %b}\n' % parts
-
-
-def error_line(line_id: str, custom_id: str | None, code: str, message: str) -> bytes:
-    """Return a line of a file of errors for what has no answer."""
-    return line_of(line_id, custom_id, None, b"", {"code": code, "message": message})
-
-
-def _body_of(gathered: bytearray) -> bytes:
-    """Return an answer as JSON in one line; what is not JSON becomes its text."""
-    try:
-        orjson.loads(gathered)
-    except orjson.JSONDecodeError:
-        return json.dumps(gathered[:_MAX_TEXT].decode("utf-8", "replace")).encode()
-    # Where JSON has a line feed, it is between values.
-    return bytes(gathered).replace(b"\r", b"").replace(b"\n", b" ")

@@ -8,10 +8,11 @@ from functools import partial
 
 import orjson
 
-from openlaunch.errors import Unavailable
+from openlaunch.errors import Unavailable, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.asgi import server_fault
 from openlaunch.server.dispatch.work import Work
+from openlaunch.server.prediction.batch_lines import body_of_line, text_of_line
 from openlaunch.server.prediction.results import MISFIT, is_success
 from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.server.queue.shared import Shared
@@ -68,18 +69,24 @@ class Recorder:
             return True
         return self._settings.check_responses and outcome == Outcome.SUCCESS
 
-    def record_line(self, finished: Finished, line: bytes) -> None:
+    def record_line(
+        self, finished: Finished, owner: str, answer: bytearray, line_of: Callable[[bytes], bytes]
+    ) -> None:
         """Record the end of a line of a batch, whose result is a line of a file."""
-        if len(line) <= self._settings.inline_bytes:
-            self.record(replace(finished, result=line))
+        if len(answer) <= self._settings.inline_bytes:
+            self.record(replace(finished, result=line_of(body_of_line(answer))))
             return
 
         async def store() -> None:
+            try:
+                body = await self._schemas.checks.body_of_line(owner, answer)
+            except Unprocessable:  # it takes too long to be read
+                body = text_of_line(answer)
             key = f"results/{finished.id}.json"
-            await self._artifacts.put(key, line)
+            await self._artifacts.put(key, line_of(body))
             self.record(replace(finished, result_key=key))
 
-        self._background.spawn(self._record_apart(finished.id, len(line), store))
+        self._background.spawn(self._record_apart(finished.id, len(answer), store))
 
     async def _record_apart(self, task_id: str, size: int, store: Callable[[], Awaitable[None]]) -> None:
         self.storing[task_id] = size

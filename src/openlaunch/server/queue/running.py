@@ -10,6 +10,7 @@ import orjson
 from openlaunch.errors import APIError, DeadlineExceeded, NotFound, ServerError, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.access.tokens import TokenBudgets
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import TASK_NAME, Kept, Sender, Work
 from openlaunch.server.prediction.deadlines import Deadlines
@@ -132,6 +133,8 @@ class Runner:
         self._running: dict[str, TaskWork] = {}
         self.work_of: Callable[..., TaskWork] = TaskWork
         """Makes the work of a task."""
+        self.arriving: ArrivingAnswers
+        """The memory for answers that come."""
         self.budgets: TokenBudgets | None = None
         """Where the tokens of lines of batches are counted."""
         self.line_of: Callable[..., TaskWork] = TaskWork
@@ -238,10 +241,12 @@ class Runner:
             self._running.pop(work.task.id, None)
             self._recorder.answered(work, work.task.id, work.lane.endpoint, outcome, payload)
 
-    def line_answered(self, work: TaskWork, finished: Finished, line: bytes) -> None:
+    def line_answered(
+        self, work: TaskWork, finished: Finished, answer: bytearray, line_of: Callable[[bytes], bytes]
+    ) -> None:
         """Record what an engine has answered to a line of a batch."""
         self._running.pop(work.task.id, None)
-        self._recorder.record_line(finished, line)
+        self._recorder.record_line(finished, work.lane.endpoint.owner, answer, line_of)
 
     def broken(self, work: TaskWork, error: ServerError) -> None:
         """Fail the task, on which the server failed: it would do so again."""
