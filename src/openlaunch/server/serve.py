@@ -44,7 +44,7 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         key = await first_key(context, data)
         data.write_credentials(url, key)
         http = HttpParts(context, data)
-        context.workers.calls = WorkerCalls(http.services, context.keyring)
+        context.workers.callers.calls = WorkerCalls(http.services, context.keyring)
         server = HttpServer(http.services, listener, http.tls)
         server.start()
         await stack.enter_async_context(http.further_ports())

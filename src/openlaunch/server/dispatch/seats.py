@@ -16,6 +16,7 @@ from openlaunch.nodes.calls import Keep, WorkerNews
 from openlaunch.nodes.slots import GatewaySlots, Want
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.beside import Beside, expected_of
+from openlaunch.server.dispatch.callers import Callers
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.left_work import LeftWork
@@ -154,13 +155,12 @@ class Leader(Protocol):
     """What the leader does with the workers that it has started."""
 
     arriving: ArrivingAnswers
+    callers: Callers
 
     def connect(
         self, token: str, transport: WorkerChannel, standing: Standing | None
     ) -> asyncio.Protocol | None: ...
     def call(self, worker_id: str, transport: WorkerChannel) -> asyncio.Protocol | None: ...
-    def end_calls(self, member: Member) -> None: ...
-    def serve(self, client: str, transport: WorkerChannel) -> asyncio.Protocol | None: ...
     def heard(self, news: WorkerNews) -> None: ...
 
 
@@ -169,7 +169,7 @@ class Seats:
 
     def __init__(self, settings: WorkerSettings, lanes: Lanes, leader: Leader) -> None:
         self.connect, self.heard = leader.connect, leader.heard
-        self.call, self.serve, self._end_calls = leader.call, leader.serve, leader.end_calls
+        self.call, self.serve, self._end_calls = leader.call, leader.callers.serve, leader.callers.end
         self._settings, self._lanes, self._arriving = settings, lanes, leader.arriving
         self.left_work = LeftWork(settings, leader.arriving)
         self.left, self.taken_up = self.left_work.heard, self.left_work.opened

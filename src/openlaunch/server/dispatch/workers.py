@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.controller.fleet import FleetEvents
 from openlaunch.engines.base import Standing
 from openlaunch.errors import Unavailable
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
+from openlaunch.server.dispatch.callers import Caller, Callers
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.link_server import LinkServer
 from openlaunch.server.dispatch.member import Member
@@ -17,41 +18,11 @@ from openlaunch.server.dispatch.work import Call, Work
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import BundleRecord, EndpointRecord
-from openlaunch_worker.calling import calls_token
 
 if TYPE_CHECKING:
     from openlaunch.nodes.agent_link import WorkerChannel
     from openlaunch.nodes.calls import WorkerNews
     from openlaunch.server.dispatch.seats import LedLink, LedMember, Seats
-
-
-class Calls(Protocol):
-    """Opens and ends connections over which workers call endpoints."""
-
-    def open(self, member: Member, transport: asyncio.Transport) -> asyncio.Protocol | None:
-        """Make a connection of a worker one for calls; None where it has too many."""
-        ...
-
-    def end(self, member: Member) -> None:
-        """Close the connections of a worker that has ended."""
-        ...
-
-    def serve(self, client: str, transport: asyncio.Transport) -> asyncio.Protocol:
-        """Answer what a client has asked another server."""
-        ...
-
-
-class _Caller:
-    """A connection that has said HELLO with the token of a worker's calls."""
-
-    def __init__(self, calls: Calls, member: Member) -> None:
-        self._calls = calls
-        self._member = member
-
-    def connect(self, transport: asyncio.Transport) -> None:
-        """Take the connection over."""
-        if self._calls.open(self._member, transport) is None:
-            transport.abort()
 
 
 class Workers:
@@ -70,10 +41,7 @@ class Workers:
         self._members: dict[str, Member] = {}
         self._expected: dict[str, Member] = {}
         """By token: those that have not connected."""
-        self._callers: dict[str, Member] = {}
-        """By the tokens of their calls: all."""
-        self.calls: Calls | None = None
-        """Opens the connections over which workers call endpoints."""
+        self.callers = Callers()
 
     async def start(self, events: FleetEvents) -> None:
         """Let workers connect, and report to the controller what they do."""
@@ -87,12 +55,11 @@ class Workers:
                 member.link.close()
         self._links.close()
 
-    def _use_token(self, token: str, seat: int = 0) -> "Member | _Caller | None":
+    def _use_token(self, token: str, seat: int = 0) -> "Member | Caller | None":
         # A guess at a random token is good once in 2**256, and a wrong one ends the connection: timing tells nothing.
         if (member := self._expected.pop(token, None)) is not None:
             return member
-        caller = self._callers.get(token)
-        return None if caller is None or self.calls is None else _Caller(self.calls, caller)
+        return self.callers.find(token)
 
     def connect(
         self, token: str, transport: "WorkerChannel", standing: Standing | None
@@ -111,16 +78,7 @@ class Workers:
         """Let a worker on a node call endpoints over this; return None for one that is not known, or has too many."""
         assert self.seats is not None
         member = self.seats.member_of(worker_id) or self._members.get(worker_id)
-        return None if member is None or self.calls is None else self.calls.open(member, transport)
-
-    def serve(self, client: str, transport: asyncio.Transport) -> asyncio.Protocol | None:
-        """Answer what a client has asked another server, because this one leads."""
-        return None if self.calls is None else self.calls.serve(client, transport)
-
-    def end_calls(self, member: Member) -> None:
-        """Close the connections over which a worker calls endpoints."""
-        if self.calls is not None:
-            self.calls.end(member)
+        return self.callers.open(member, transport)
 
     def heard(self, news: "WorkerNews") -> None:
         """Note news of a worker that this server leads."""
@@ -132,7 +90,7 @@ class Workers:
         members, self._members = self._members, {}
         self._expected.clear()
         for member in members.values():
-            self.end_calls(member)
+            self.callers.end(member)
             if member.link is not None:
                 cast("LedLink", member.link).leave()
 
@@ -167,9 +125,8 @@ class Workers:
         expected = self._starts.expected(worker_id, endpoint, bundle, generation, secrets)
         lane, seats = self._lanes.of(endpoint.id), self.seats
         if seats is None:
-            member = self._callers[calls_token(token)] = Member(
-                expected, token, lane, self.arriving, self._events
-            )
+            member = Member(expected, token, lane, self.arriving, self._events)
+            self.callers.add(member)
         else:
             member = seats.led(expected, token, lane, self._events)
         member.owner = endpoint.owner
@@ -182,8 +139,7 @@ class Workers:
     def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
         if (member := self._members.pop(worker_id, None)) is not None:
             self._expected.pop(member.token, None)
-            self._callers.pop(calls_token(member.token), None)
-            self.end_calls(member)
+            self.callers.end(member)
             member.forget(reason, with_node=with_node)
 
     def running_in(self, worker_id: str) -> int:
