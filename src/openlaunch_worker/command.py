@@ -10,18 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from openlaunch_worker.documents import Limits
 from openlaunch_worker.forwarder import Forwarder
+from openlaunch_worker.hooks import Hooks
 from openlaunch_worker.leash import EXIT_NOT_FOUND
 from openlaunch_worker.module_command import own_command
-from openlaunch_worker.server_process import ServerProcess, free_port
+from openlaunch_worker.server_process import ASKED, ServerProcess, free_port, health_of
 
 STOP_SECONDS: Final = 2.0
 
 
 def start_command(
-    flavor: dict[str, Any], folder: Path, streaming: bool, max_bytes: int
-) -> Callable[..., Any]:
-    """Start the command, wait until its health route answers, and give the function that predicts.
+    flavor: dict[str, Any], folder: Path, streaming: bool, limits: Limits
+) -> tuple[Callable[..., Any], Hooks]:
+    """Start the command, wait until its health route answers, and give what predicts, and what asks that route.
 
     `folder` lies in the worker's scratch folder, which goes when the command's end ends the worker. Raise
     `NotReady` if it is not there, has ended, or did not answer in time.
@@ -41,9 +43,11 @@ def start_command(
         stderr=subprocess.STDOUT,
     )
     server = ServerProcess("the command", process, folder.parent, partial(_end, process), EXIT_NOT_FOUND)
-    server.wait(port, str(flavor["healthcheck_route"]), flavor["readiness_initial_delay_seconds"])
+    route = str(flavor["healthcheck_route"])
+    server.wait(port, route, flavor["readiness_initial_delay_seconds"])
     server.watch()
-    return Forwarder("the command", port, max_bytes).predict(flavor, streaming)
+    predict = Forwarder("the command", port, limits.max_result_bytes).predict(flavor, streaming)
+    return predict, Hooks(health_of(port, route, limits.health_timeout * ASKED))
 
 
 def _environ(own: dict[str, str], port: int) -> dict[str, str]:

@@ -22,26 +22,53 @@ class Hooks:
     shutdown_fn: Callable[[], Any] | None = None
 
 
+class Unhealthy(Exception):
+    """The bundle's own server is not healthy; the text says why."""
+
+
+class NoAnswer(Unhealthy):
+    """It does not answer, which says something only while no request is under way that may keep it from that."""
+
+
 async def problem_of(health_fn: Callable[[], Any], seconds: float) -> str | None:
-    """Say why a worker is not healthy: its health_fn returned something false, raised, or took too long."""
+    """Say why a worker is not healthy: its health_fn returned something false, raised, or took too long.
+
+    Raises:
+        NoAnswer: it is a server that has not answered.
+    """
     try:
         answer = await _call(health_fn, seconds)
         healthy = answer is None or bool(answer)
     except _Late:
         return f"health_fn has not returned within {seconds:g} s"
+    except NoAnswer:
+        raise
+    except Unhealthy as error:
+        return str(error)
     except Exception as error:
         log(f"health_fn failed:\n{user_traceback(error)}".rstrip())
         return f"health_fn failed: {one_line(error)}"
     return None if healthy else f"health_fn returned {' '.join(repr(answer).split())[:80]}"
 
 
-async def watch(hooks: Hooks, interval: float, timeout: float, tell: Callable[[str], None]) -> None:
+async def watch(
+    hooks: Hooks,
+    interval: float,
+    timeout: float,
+    tell: Callable[[str], None],
+    is_idle: Callable[[], bool],
+) -> None:
     """Call health_fn every `interval` seconds, until it says no; `tell` gets the reason."""
     if hooks.health_fn is None:
         return
     while True:
         await asyncio.sleep(interval)
-        if (problem := await problem_of(hooks.health_fn, timeout)) is not None:
+        was_idle = is_idle()
+        try:
+            problem = await problem_of(hooks.health_fn, timeout)
+        except NoAnswer as silence:
+            problem = str(silence) if was_idle and is_idle() else None
+        if problem is not None:
             tell(problem)
             return
 

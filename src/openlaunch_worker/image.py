@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from openlaunch_worker.containers import Container, EngineCommand, GuardOrder, ImageOrder, environ_for
-from openlaunch_worker.documents import GPU_SHARE
+from openlaunch_worker.documents import GPU_SHARE, Limits
 from openlaunch_worker.forwarder import Forwarder
+from openlaunch_worker.hooks import Hooks
 from openlaunch_worker.module_command import own_command
-from openlaunch_worker.server_process import NotReady, ServerProcess, free_port
+from openlaunch_worker.server_process import ASKED, NotReady, ServerProcess, free_port, health_of
 
 PORT: Final = 5005
 """Where the image's server listens, unless its `env` has another PORT."""
@@ -28,9 +29,9 @@ CACHE: Final = "/openlaunch/cache"
 
 
 def start_image(
-    flavor: dict[str, Any], order: ImageOrder, folder: Path, streaming: bool, max_bytes: int
-) -> Callable[..., Any]:
-    """Run the image, wait until its health route answers, and give the function that predicts.
+    flavor: dict[str, Any], order: ImageOrder, folder: Path, streaming: bool, limits: Limits
+) -> tuple[Callable[..., Any], Hooks]:
+    """Run the image, wait until its health route answers, and give what predicts, and what asks that route.
 
     `folder` is empty, and lies in the worker's scratch folder. Raise `NotReady` if a container could not be
     started, has ended, or did not answer in time.
@@ -74,10 +75,12 @@ def start_image(
         **shared,
     )
     server = _run("the container", order.engine, spec, folder.parent)
-    server.wait(port[0], str(flavor["healthcheck_route"]), flavor["readiness_initial_delay_seconds"])
+    route = str(flavor["healthcheck_route"])
+    server.wait(port[0], route, flavor["readiness_initial_delay_seconds"])
     for each in (*servers, server):
         each.watch()
-    return Forwarder("the container", port[0], max_bytes).predict(flavor, streaming)
+    predict = Forwarder("the container", port[0], limits.max_result_bytes).predict(flavor, streaming)
+    return predict, Hooks(health_of(port[0], route, limits.health_timeout * ASKED))
 
 
 def _in_cache(cache: str) -> dict[str, str]:

@@ -55,9 +55,9 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: Lo
     if kind == "zip_artifact":
         return _checked(_load_zip(flavor, file, folder, loop), start, loop)
     if kind == "command":
-        return Loaded(_load_command(start, file, folder))
+        return _load_command(start, file, folder)
     if image is not None:
-        return Loaded(_load_image(start, image, folder))
+        return _load_image(start, image, folder)
     raise LoadError(f"the bundle's flavor is {kind!r}, which this worker does not load")
 
 
@@ -120,7 +120,7 @@ def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path, loop: Loadin
     return _build(load_model, load_predict, hooks, (flavor.get("app_config"),), loop)
 
 
-def _load_command(start: Start, file: BinaryIO, folder: Path) -> Predict:
+def _load_command(start: Start, file: BinaryIO, folder: Path) -> Loaded:
     from openlaunch_worker.command import start_command  # other flavours have no use for it
     from openlaunch_worker.server_process import NotReady
 
@@ -128,19 +128,19 @@ def _load_command(start: Start, file: BinaryIO, folder: Path) -> Predict:
         with _step("unpacking the bundle"):
             unpack(file, folder)
     try:
-        return start_command(start.bundle, folder, start.streaming, start.limits.max_result_bytes)
+        return Loaded(*start_command(start.bundle, folder, start.streaming, start.limits))
     except NotReady as error:
         raise LoadError(str(error)) from None
 
 
-def _load_image(start: Start, image: str, folder: Path) -> Predict:
+def _load_image(start: Start, image: str, folder: Path) -> Loaded:
     from openlaunch_worker.containers import ImageOrder  # other flavours have no use for them
     from openlaunch_worker.image import start_image
     from openlaunch_worker.server_process import NotReady
 
     try:
         order = ImageOrder.from_json(json.loads(image))
-        return start_image(start.bundle, order, folder, start.streaming, start.limits.max_result_bytes)
+        return Loaded(*start_image(start.bundle, order, folder, start.streaming, start.limits))
     except (NotReady, ValueError) as error:
         raise LoadError(str(error)) from None
 

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from openlaunch_worker.hooks import NoAnswer, Unhealthy
 from openlaunch_worker.http_body import pieces
 from openlaunch_worker.process import leave, log, on_leave
 from openlaunch_worker.server_output import ServerOutput
 
 PROBE_SECONDS: Final = 5.0
 PROBE_BYTES: Final = 64 * 1024
+ASKED: Final = 0.9
+"""The part of a health check's time that its server has for its answer."""
 _HOST: Final = "127.0.0.1"
 
 
@@ -30,6 +33,26 @@ def free_port() -> int:
         probe.bind((_HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def health_of(port: int, route: str, seconds: float) -> Callable[[], None]:
+    """Return what asks a server's health route; it raises `Unhealthy`, or `NoAnswer` without one in time."""
+
+    def ask() -> None:
+        connection = http.client.HTTPConnection(_HOST, port, timeout=seconds)
+        try:
+            connection.request("GET", route)
+            status = connection.getresponse().status
+        except ConnectionRefusedError:
+            raise Unhealthy("nothing listens on its port any longer") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(f"GET {route} has no answer: {type(error).__name__}: {error}") from None
+        finally:
+            connection.close()
+        if not 200 <= status < 300:
+            raise Unhealthy(f"GET {route} answered {status}")
+
+    return ask
 
 
 def ended(code: int) -> str:

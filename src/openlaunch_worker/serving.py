@@ -94,7 +94,8 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
             self._transport.resume_reading()
             limits, unhealthy = self._limits, partial(self.ask, Kind.UNHEALTHY)
-            checks = watch(self._hooks, limits.health_interval, limits.health_timeout, unhealthy)
+            times = limits.health_interval, limits.health_timeout
+            checks = watch(self._hooks, *times, unhealthy, lambda: self._runner.idle)
             self._health = asyncio.create_task(checks, name="health")
 
     def get_buffer(self, sizehint: int) -> memoryview:

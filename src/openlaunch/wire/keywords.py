@@ -52,10 +52,12 @@ class EndpointKeywords(TypedDict, total=False):
     ]
     health_interval: Annotated[
         float | None,
-        "Time between two calls of the bundle's health_fn in each worker, in seconds. Default: 10.",
+        "Time between two calls of the bundle's health_fn, or of the health route of a command or an image, in each "
+        "worker, in seconds. Default: 10.",
     ]
     health_timeout: Annotated[
-        float | None, "Longest time for one call of health_fn, in seconds. Default: 10."
+        float | None,
+        "Longest time for one call of health_fn or of the health route, in seconds. Default: 10.",
     ]
     shutdown_timeout: Annotated[
         float | None,

@@ -40,6 +40,23 @@ DO_POST = """
         self.answer(200, json.dumps({**seen, "connections": Handler.connections, "python": sys.prefix}).encode())
 """
 SERVER = model_server(DO_POST)
+FRAIL = model_server("""
+    import threading
+    lock = threading.Lock()
+    status = 200
+
+    def do_GET(self):
+        with Handler.lock:
+            self.answer(Handler.status, b"")
+
+    def do_POST(self):
+        given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Handler.status = given.get("status", Handler.status)
+        with Handler.lock:
+            time.sleep(given.get("seconds", 0))
+        worker = os.path.dirname(os.path.dirname(os.getcwd()))
+        self.answer(200, json.dumps(f"{worker}:{os.getpid()}").encode())
+""")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +64,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("commands")
     (folder / "app").mkdir()
     (folder / "app" / "server.py").write_text(SERVER)
+    (folder / "app" / "frail.py").write_text(FRAIL)
     return folder
 
 
@@ -268,3 +286,19 @@ def test_a_command_may_have_no_files(client):
     assert target.predict(args(x=2)).value["given"] == {"x": 2}
     assert client.get_latest_model_bundle_v2("no-files").flavor.location == ""
     client.delete_model_endpoint(target)
+
+
+def test_a_command_whose_health_route_goes_bad_is_replaced_and_one_that_is_busy_is_not(client):
+    made = bundle(client, "frail", command=("python", "app/frail.py"))
+    soon = {"max_workers": 1, "health_interval": 0.1, "health_timeout": 0.3}
+    frail = endpoint(client, "frail", made=made, **soon)
+    first = frail.predict(args()).value
+    assert frail.predict(args(seconds=1.5)).value == first
+    assert frail.predict(args(status=503)).value == first
+    eventually(lambda: frail.predict(args()).value != first)
+
+    def said():
+        events = client.list_endpoint_events("frail").events
+        return [each.message for each in events if each.kind == "worker_unhealthy"]
+
+    eventually(lambda: ["GET /readyz answered 503" in message for message in said()] == [True])
