@@ -56,6 +56,8 @@ class Trace:
     began: float = field(default_factory=monotonic)
     work: Timed | None = None
     endpoint: str = ""
+    attributes: dict[str, int] = field(default_factory=dict)
+    """What is known of it only when it has run, such as the tokens of a language model."""
     work_id: int = field(default_factory=lambda: random.getrandbits(64) or 1)
 
     @classmethod

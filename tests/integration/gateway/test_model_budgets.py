@@ -55,7 +55,14 @@ def test_tokens_are_measured_whether_the_caller_asks_or_not(client, call, endpoi
     assert streamed["error"] is None
     assert [chunk["usage"] for chunk in streamed["chunks"]] == [None] * 4
     with http(client) as raw:
-        assert 'gen_ai_token_type="output"' in raw.get("/metrics").text
+        metrics = raw.get("/metrics").text
+    assert (
+        'openlaunch_gen_ai_tokens_total{endpoint="chat",owner="admin",gen_ai_token_type="output"}' in metrics
+    )
+    for measured in ("server_request_duration_seconds", "client_token_usage"):
+        assert re.search(rf'gen_ai_{measured}_count.*gen_ai_operation_name="embeddings"', metrics)
+    for measured in ("server_time_to_first_token_seconds", "server_time_per_output_token_seconds"):
+        assert re.search(rf'gen_ai_{measured}_count.*gen_ai_operation_name="chat"', metrics)
 
 
 def test_a_stream_that_is_left_is_paid_for(client, endpoint):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from openai_driver import mock_engine
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from server_driver import SMALL, args, eventually, running
@@ -103,7 +104,7 @@ def traced(client, path, body):
         headers = {"traceparent": f"00-{PARENT[0]}-{PARENT[1]}-01"}
         answer = raw.post(path, headers=headers, json=body)
     assert answer.status_code == 200, answer.text
-    return answer.json()
+    return answer
 
 
 def found(result):
@@ -119,7 +120,7 @@ def client(receiver, tmp_path_factory):
 
 def test_a_request_is_a_span_of_its_client_with_parts_and_the_models_own_within(client, receiver):
     receiver.spans.clear()
-    answer = traced(client, "/v1/sync-tasks?model_endpoint_id=traced", {"args": {"value": SECRET}})
+    answer = traced(client, "/v1/sync-tasks?model_endpoint_id=traced", {"args": {"value": SECRET}}).json()
     span, worker = receiver.named("POST /v1/sync-tasks"), receiver.named("worker")
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == PARENT
     expected = {
@@ -135,6 +136,14 @@ def test_a_request_is_a_span_of_its_client_with_parts_and_the_models_own_within(
     with plain(client) as raw:
         scraped = raw.get("/metrics", headers={"Accept": "application/openmetrics-text"}).text
     assert f'# {{trace_id="{PARENT[0]}"}} ' in scraped
+
+
+def test_a_request_of_a_model_has_its_tokens(client, receiver):
+    mock_engine(client, "chat").wait_until_ready(60)
+    traced(client, "/v2/chat/completions", {"model": "chat", "messages": [], "stream": True, "max_tokens": 7})
+    span = receiver.named("POST /v2/chat/completions")
+    expected = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "chat"}
+    assert has(span, {**expected, "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 7})
 
 
 def test_the_wait_for_a_worker_is_a_span_of_its_request(client, receiver):
@@ -187,7 +196,7 @@ def test_a_task_belongs_to_the_request_that_submitted_it_after_a_restart_too(rec
     with running(tmp_path, **settings) as client:
         client.deploy(where, name="later", endpoint_type="async", max_workers=0, min_workers=0, **SMALL)
         body = {"args": {"value": "raise"}, "callback_url": f"{receiver.url}/callback"}
-        task_id = traced(client, "/v1/async-tasks?model_endpoint_id=later", body)["task_id"]
+        task_id = traced(client, "/v1/async-tasks?model_endpoint_id=later", body).json()["task_id"]
         submitted = receiver.named("POST /v1/async-tasks")
     with running(tmp_path, **settings) as client:
         client.edit_model_endpoint(model_endpoint="later", max_workers=1)

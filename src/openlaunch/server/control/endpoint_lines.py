@@ -10,11 +10,13 @@ from itertools import accumulate
 
 from openlaunch.server.metrics.counts import LABELS, EndpointCounts, Exemplar, PredictionCounts
 from openlaunch.server.metrics.histograms import SECONDS, SIZES, Histogram
+from openlaunch.server.metrics.models import DURATION, FIRST_TOKEN, PER_TOKEN, TOKENS, ModelCounts
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.workers import WorkerEnd
 
 _BOUNDS: dict[tuple[float, ...], list[str]] = {
-    bounds: [*(f'le="{float(bound)}"' for bound in bounds), 'le="+Inf"'] for bounds in (SECONDS, SIZES)
+    bounds: [*(f'le="{float(bound)}"' for bound in bounds), 'le="+Inf"']
+    for bounds in (SECONDS, SIZES, DURATION, FIRST_TOKEN, PER_TOKEN, TOKENS)
 }
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
@@ -130,6 +132,26 @@ _HISTOGRAMS: dict[str, tuple[str, Callable[[_Shown], Histogram]]] = {
     ),
     "batch_predictions": ("How many predictions a batch had.", lambda e: e.total.batches),
 }
+_MODEL_HISTOGRAMS: dict[str, tuple[str, Callable[[ModelCounts], Iterable[tuple[str, Histogram]]]]] = {
+    "gen_ai_server_request_duration_seconds": (
+        "Requests of language models: wait and run.",
+        lambda m: [(f',error_type="{e}"' if e else "", h) for e, h in sorted(m.durations.items())],
+    ),
+    "gen_ai_server_time_to_first_token_seconds": (
+        "Streams of language models until their first token.",
+        lambda m: [("", m.first_token)],
+    ),
+    "gen_ai_server_time_per_output_token_seconds": (
+        "Streams of language models: time by token after the first one.",
+        lambda m: [("", m.per_token)],
+    ),
+    "gen_ai_client_token_usage": (
+        "Tokens of requests of language models.",
+        lambda m: [(',gen_ai_token_type="input"', m.input), (',gen_ai_token_type="output"', m.output)],
+    ),
+}
+"""By OpenTelemetry's names for generative AI, which dashboards for models look for."""
+
 _EXEMPLIFIED = "prediction_duration_seconds"
 _PARTS: dict[str, Callable[[EndpointCounts], Histogram]] = {
     "environment": lambda counts: counts.build_seconds,
@@ -158,7 +180,8 @@ def lines(endpoints: Sequence[EndpointNow], *, openmetrics: bool) -> Iterator[st
         yield _head(name, "histogram", text)
         for each in shown:
             exemplars = each.total.exemplars if openmetrics and name == _EXEMPLIFIED else {}
-            yield from _buckets(name, each.labels, histogram(each), exemplars)
+            yield from _buckets(f"openlaunch_{name}", each.labels, histogram(each), exemplars)
+    yield from _of_models(shown)
     yield _head("cold_start_seconds", "summary", "Parts of the starts of workers.")
     for each in shown:
         for part, measured in _PARTS.items():
@@ -189,6 +212,20 @@ def _of_generations(shown: Iterable[_Shown], *, openmetrics: bool) -> Iterator[s
                 yield f'openlaunch_{name}_total{{{labels},outcome="{outcome}"}} {count}'
 
 
+def _of_models(shown: Sequence[_Shown]) -> Iterator[str]:
+    for name, (text, histograms) in _MODEL_HISTOGRAMS.items():
+        yield f"# HELP {name} {text}\n# TYPE {name} histogram"
+        for each in shown:
+            for operation, counts in sorted(each.total.models.items()):
+                labels = f'{each.labels},gen_ai_operation_name="{operation}",{_model_labels(each)}'
+                for more, histogram in histograms(counts):
+                    yield from _buckets(name, labels + more, histogram, {})
+
+
+def _model_labels(e: _Shown) -> str:
+    return f'gen_ai_provider_name="openlaunch",gen_ai_request_model="{e.now.name.translate(_ESCAPES)}"'
+
+
 def _buckets(
     name: str, labels: str, histogram: Histogram, exemplars: Mapping[int, Exemplar]
 ) -> Iterator[str]:
@@ -199,9 +236,9 @@ def _buckets(
     for index, (bound, count) in enumerate(
         zip(_BOUNDS[histogram.bounds], accumulate(histogram.counts), strict=True)
     ):
-        line = f"openlaunch_{name}_bucket{{{labels},{bound}}} {count}"
+        line = f"{name}_bucket{{{labels},{bound}}} {count}"
         if (traced := exemplars.get(index)) is not None:
             line += f' # {{trace_id="{traced.trace_id:032x}"}} {traced.seconds:.6f} {traced.at:.3f}'
         yield line
-    yield f"openlaunch_{name}_count{{{labels}}} {count}"
-    yield f"openlaunch_{name}_sum{{{labels}}} {histogram.sum}"
+    yield f"{name}_count{{{labels}}} {count}"
+    yield f"{name}_sum{{{labels}}} {histogram.sum}"

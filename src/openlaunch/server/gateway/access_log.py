@@ -23,6 +23,7 @@ from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
 from openlaunch.server.logs import trace_id_of
+from openlaunch.server.metrics.models import operation_of
 from openlaunch.server.spans import TRACE, Spans, Trace
 from openlaunch.wire import routes
 from openlaunch.wire.times import stamp_of
@@ -212,18 +213,13 @@ def _path(head: Head) -> str:
 
 _LOGGED = "openlaunch.logged"
 FIRST_OF_SERVER = 500
-_GEN_AI = {
-    routes.CHAT_COMPLETIONS: "chat",
-    routes.COMPLETIONS: "text_completion",
-    "/v1/embeddings": "embeddings",
-}
-"""The operations of OpenTelemetry's conventions for generative AI, by the route."""
+_MODEL_ROUTES = routes.MODEL_ROUTES | routes.MODEL_FORMS | routes.MODEL_ROUTES_V2.keys()
 
 
 def _template(path: bytes) -> str:
     """Return a path without the ids and names in it, of which there would be too many names of spans."""
     text = path.decode("ascii")
-    if text == routes.CHAT_COMPLETIONS:
+    if text in _MODEL_ROUTES:
         return text
     first, *rest = text.strip("/").split("/")
     if first not in ("v1", "v2"):
@@ -252,13 +248,14 @@ class LoggedHttpServices(HttpServices):
         assert self.spans is not None
         method, path = head.method.decode("ascii"), _template(head.path)
         attributes: dict[str, str | int] = {
+            **trace.attributes,
             "http.request.method": method,
             "http.route": path,
             "http.response.status_code": status,
         }
-        if operation := _GEN_AI.get(path):
+        if path in _MODEL_ROUTES:
             attributes |= {
-                "gen_ai.operation.name": operation,
+                "gen_ai.operation.name": operation_of(path),
                 "gen_ai.provider.name": "openlaunch",
                 "gen_ai.request.model": trace.endpoint,
             }

@@ -5,6 +5,7 @@ the status of an error.
 """
 
 from collections.abc import Mapping
+from time import monotonic
 
 import orjson
 
@@ -18,7 +19,9 @@ from openlaunch.server.gateway.model_exchange import ModelExchange
 from openlaunch.server.gateway.plain_exchange import HARMLESS
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.streams import Streams
-from openlaunch.server.prediction.usage import MARK, TokenUsage, usage_in, without_usage_event
+from openlaunch.server.metrics.models import ModelCounts, operation_of
+from openlaunch.server.prediction.usage import MARK, NOTHING, TokenUsage, usage_in, without_usage_event
+from openlaunch.server.spans import TRACE
 from openlaunch.wire.failures import reason_of
 from openlaunch.wire.openai_errors import error_event
 from openlaunch_worker.frames import MIN_CHUNK_BYTES, Body, Flags, Outcome
@@ -34,8 +37,9 @@ class ModelCall(StreamCall):
     """One request of a model, and its client's connection."""
 
     __slots__ = (
-        *("_adds_usage", "_count", "_exchange", "_first_usage", "_gathered", "_headers", "_last_usage"),
-        *("_passes_on", "_payer", "_pieces", "_silent_ticks", "_status", "_streams", "_uncredited"),
+        *("_adds_usage", "_count", "_exchange", "_first_at", "_first_usage", "_gathered", "_headers"),
+        *("_last_usage", "_passes_on", "_payer", "_pieces", "_silent_ticks", "_status", "_streams"),
+        *("_uncredited", "_used"),
     )
 
     def __init__(
@@ -66,7 +70,9 @@ class ModelCall(StreamCall):
         self._silent_ticks = 0
         self._uncredited = 0
         self._count = 0
+        self._first_at = 0.0
         self._first_usage = self._last_usage = b""
+        self._used = NOTHING
         exchange.on_writable = self._grant
 
     @property
@@ -81,7 +87,14 @@ class ModelCall(StreamCall):
         if not super().end():
             return False
         if self.running and self._status < _ERROR:
-            self._payer.pay(self, self._usage)
+            self._used = self._usage
+            self._payer.pay(self, self._used)
+            if (trace := self._exchange.scope.get(TRACE)) is not None:
+                trace.attributes |= {
+                    "gen_ai.usage.input_tokens": self._used.input,
+                    "gen_ai.usage.output_tokens": self._used.output,
+                    "gen_ai.usage.cache_read.input_tokens": self._used.cached,
+                }
         return True
 
     @property
@@ -105,6 +118,8 @@ class ModelCall(StreamCall):
             if self._exchange.collect(len(self._gathered)):
                 self._grant()
             return
+        if not self._count:
+            self._first_at = monotonic()
         self._count += 1
         if data.find(MARK) >= 0:
             data = self._with_usage(bytes(data))
@@ -152,12 +167,31 @@ class ModelCall(StreamCall):
     def answered(self, outcome: int, payload: Body) -> None:
         if outcome == Outcome.CANCELLED:
             self.failed(Unavailable("the worker stopped before the end of the answer", code="cancelled"))
-        elif self._status >= _ERROR or (outcome == Outcome.SUCCESS and not self._passes_on):
+        elif self._status >= _ERROR:
             self._respond()
-        elif outcome == Outcome.SUCCESS:
-            self._exchange.end(self._take_pieces(), self._headers)
-        else:
+            self._counts.failed(str(self._status), self._seconds)
+        elif outcome != Outcome.SUCCESS:
             self.failed(_error_of(payload))
+        else:
+            if self._passes_on:
+                self._exchange.end(self._take_pieces(), self._headers)
+            else:
+                self._respond()
+            first = self._first_at - self._since if self._count else None
+            self._counts.answered(self._seconds, self._used.input, self._used.output, first)
+
+    @property
+    def _counts(self) -> ModelCounts:
+        return self.numbers.model(operation_of(self._exchange.route))
+
+    @property
+    def _since(self) -> float:
+        return self.began or self.started_at
+
+    @property
+    def _seconds(self) -> float:
+        """How long it has waited and run."""
+        return monotonic() - self._since if self._since else 0.0
 
     def _respond(self) -> None:
         """Answer with what was gathered; where a comment has opened a stream, as its event."""
@@ -170,6 +204,7 @@ class ModelCall(StreamCall):
 
     def failed(self, error: APIError) -> None:
         exchange = self._exchange
+        self._counts.failed(str(error.status), self._seconds)
         if exchange.started:
             exchange.end(
                 self._take_pieces() + error_event(error, exchange.request_id, exchange.route), self._headers

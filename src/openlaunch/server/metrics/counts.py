@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from openlaunch.errors import APIError
 from openlaunch.server.metrics.histograms import SECONDS, SIZES, Histogram
+from openlaunch.server.metrics.models import ModelCounts
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.workers import WorkerEnd
 from openlaunch_worker.frames import Outcome
@@ -77,7 +78,7 @@ class PredictionCounts:
             "response_bytes",
             "resumes",
         ),
-        *("cached_tokens", "input_tokens", "output_tokens"),
+        *("cached_tokens", "input_tokens", "models", "output_tokens"),
     )
 
     def __init__(self) -> None:
@@ -94,6 +95,8 @@ class PredictionCounts:
         self.request_bytes = self.response_bytes = self.resumes = 0
         self.input_tokens = self.output_tokens = self.cached_tokens = 0
         """Of language models; those of a prompt that were in the engine's cache are counted in both."""
+        self.models: dict[str, ModelCounts] = {}
+        """Requests of language models, by their operations."""
 
     def answered(self, outcome: int, began: float, started: float) -> None:
         """Count a prediction that a worker has answered now; `began` is 0 where it need not wait for a slot."""
@@ -131,6 +134,12 @@ class PredictionCounts:
     def exemplify(self, trace_id: int, seconds: float) -> None:
         """Keep which trace a prediction of this time belongs to."""
         self.exemplars[bisect_left(SECONDS, seconds)] = Exemplar(trace_id, seconds, time())
+
+    def model(self, operation: str) -> ModelCounts:
+        """Return where requests of a language model are counted."""
+        if operation not in self.models:
+            self.models[operation] = ModelCounts()
+        return self.models[operation]
 
     def dead(self) -> None:
         """Count a task that ended because it has had its last attempt."""
@@ -179,6 +188,8 @@ class PredictionCounts:
             setattr(self, name, getattr(self, name).plus(getattr(other, name)))
         self.errors += other.errors
         self.exemplars |= other.exemplars
+        for operation, counts in other.models.items():
+            self.models[operation] = self.model(operation).plus(counts)
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families as text
 
 from openlaunch.server.control.endpoint_lines import EndpointNow, lines
 from openlaunch.server.metrics.counts import EndpointCounts
+from openlaunch.server.metrics.models import MAX_ERRORS
 
 AWKWARD = 'a "model"\\ of\nmine, {x="1"} é'
 
@@ -78,3 +79,40 @@ def test_generations_are_counted_apart_while_there_are_several(is_openmetrics):
     }
     assert {key[:2] for key in found} == {("canary", "1"), ("canary", "2")}
     assert (found["canary", "1", "5xx"], found["canary", "2", "5xx"]) == (0, 1)
+
+
+@pytest.mark.parametrize("is_openmetrics", [False, True])
+def test_models_have_the_names_and_buckets_of_the_conventions_for_generative_ai(is_openmetrics):
+    model = endpoint(AWKWARD)
+    chat, later = (model.counts.of(generation).model("chat") for generation in (1, 2))
+    chat.answered(2.02, 10, 101, 0.02)
+    chat.answered(0.5, 5000, 1, None)
+    chat.failed("503", 7)
+    later.answered(0.1, 0, 0, None)
+    written = "\n".join(lines([model], openmetrics=is_openmetrics))
+    families = openmetrics(written + "\n# EOF\n") if is_openmetrics else text(written + "\n")
+    samples = [s for family in families for s in family.samples if s.name.startswith("gen_ai_")]
+    assert {s.labels["gen_ai_request_model"] for s in samples} == {AWKWARD}
+    assert {s.labels["gen_ai_operation_name"] for s in samples} == {"chat"}
+
+    def value(name, **labels):
+        [found] = (
+            s.value for s in samples if s.name == f"gen_ai_{name}" and labels.items() <= s.labels.items()
+        )
+        return found
+
+    assert value("server_time_to_first_token_seconds_bucket", le="0.02") == 1
+    assert value("server_time_per_output_token_seconds_sum") == pytest.approx(0.02)
+    assert value("server_request_duration_seconds_bucket", le="81.92", error_type="503") == 1
+    ended = [s for s in samples if s.name == "gen_ai_server_request_duration_seconds_count"]
+    assert sorted((s.labels.get("error_type", ""), s.value) for s in ended) == [("", 3), ("503", 1)]
+    assert value("client_token_usage_bucket", le="16.0", gen_ai_token_type="input") == 1
+    assert value("client_token_usage_sum", gen_ai_token_type="output") == 102
+
+
+def test_types_of_errors_of_models_are_bounded():
+    chat = EndpointCounts().of(1).model("chat")
+    for status in range(1000):
+        chat.failed(str(status), 1)
+    assert len(chat.durations) <= MAX_ERRORS + 1
+    assert sum(chat.durations["_OTHER"].counts) == 1000 - MAX_ERRORS
