@@ -14,6 +14,7 @@ import pytest
 from agents import Agent, agents, settings_of
 from chaos_server import ChaosServer
 from cluster_servers import KEY, LITTLE, TOKEN, Servers, client_of
+from nodes_driver import noted
 from server_driver import args, eventually
 
 from openlaunch import LaunchClient
@@ -38,18 +39,6 @@ def counted(log: str, to: int, gate: str, size: int = 0):
     finally:
         with Path(log).open("a") as file:
             file.write("stopped\n")
-
-
-def noted(log: str, gate: str, value: int) -> int:
-    """Notes that it runs, and ends once there is a gate."""
-    import time
-    from pathlib import Path
-
-    with Path(log).open("a") as file:
-        file.write("ran\n")
-    while not Path(gate).exists():
-        time.sleep(0.01)
-    return value
 
 
 @dataclass
