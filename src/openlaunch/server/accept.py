@@ -1,5 +1,6 @@
 """What the client of a request reads, as its Accept header says (RFC 9110, section 12.5.1)."""
 
+import re
 from collections.abc import Collection, Sequence
 
 from openlaunch.errors import NotAcceptable
@@ -22,19 +23,25 @@ def check_accept(given: str, offered: Collection[str]) -> None:
         return
     ranges = _ranges(given.lower())
     types = sorted({*offered, JSON})
-    if not any(_is_read(ranges, media_type) for media_type in types):
+    if not any(_weight(ranges, media_type) for media_type in types):
         raise _not_acceptable(given, types)
 
 
 def choose(given: str, offered: Sequence[str]) -> str:
-    """Return the first of these types that the client reads; raise NotAcceptable where it reads none."""
+    """Return the type that the client prefers, the first of several; raise NotAcceptable where it reads none."""
     if not given or len(given) > MAX_BYTES or "/" not in given:
         return offered[0]
     ranges = _ranges(given.lower())
-    for media_type in offered:
-        if _is_read(ranges, media_type):
-            return media_type
-    raise _not_acceptable(given, offered)
+    best = max(offered, key=lambda media_type: _weight(ranges, media_type))
+    if not _weight(ranges, best):
+        raise _not_acceptable(given, offered)
+    return best
+
+
+def prefers_json(given: str) -> bool:
+    """Return whether the client names JSON, and nothing that it would rather read."""
+    ranges = _ranges(given[:MAX_BYTES].lower())
+    return ranges.get(JSON, 0) > 0 and ranges[JSON] == max(ranges.values())
 
 
 def _not_acceptable(given: str, types: Collection[str]) -> NotAcceptable:
@@ -44,26 +51,25 @@ def _not_acceptable(given: str, types: Collection[str]) -> NotAcceptable:
     )
 
 
-def _ranges(text: str) -> dict[str, bool]:
-    """Return the media ranges of a header, and whether each is wanted."""
+def _ranges(text: str) -> dict[str, float]:
+    """Return the media ranges of a header, and the weight of each, from 0 to 1."""
     found = {}
     for part in text.split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
-        found[ANYTHING if name == "*" else name] = not any(map(_is_nought, parameters))
+        weights = (float(weight[1]) for each in parameters if (weight := _WEIGHT.fullmatch(each)))
+        found[ANYTHING if name == "*" else name] = min(weights, default=1.0)
     return found
 
 
-def _is_nought(parameter: str) -> bool:
-    """Return whether a parameter is a weight of nought: the range is not wanted."""
-    name, _, value = parameter.partition("=")
-    return name == "q" and value.startswith("0") and not value.strip("0.")
+_WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,9})?|\.[0-9]{1,9})")
+"""A weight that is written in another way is not looked at."""
 
 
-def _is_read(ranges: dict[str, bool], media_type: str) -> bool:
-    """Return what the most specific range says that fits; a type that is written in JSON is as good as JSON."""
+def _weight(ranges: dict[str, float], media_type: str) -> float:
+    """Return the weight of the most specific range that fits; a type that is written in JSON is as good as JSON."""
     for name in (media_type, media_type.partition("/")[0] + "/*", ANYTHING):
         if name in ranges:
             return ranges[name]
-    return media_type == JSON and any(
-        wanted and name.endswith(("/json", "+json")) for name, wanted in ranges.items()
-    )
+    if media_type != JSON:
+        return 0
+    return max((weight for name, weight in ranges.items() if name.endswith(("/json", "+json"))), default=0)

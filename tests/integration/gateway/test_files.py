@@ -162,6 +162,7 @@ PART = b'--x\r\nContent-Disposition: form-data; name="data"; filename="a"\r\n\r\
         form(b"--x\r\nContent-Disposition: form-data\r\n\r\nabc\r\n--x--\r\n"),
         form(b"--x\r\n" + b"a" * 10_000 + b"\r\n\r\nabc\r\n--x--\r\n"),
         form(PART + b"\r\n--x--\r\n", boundary=""),
+        form(PART.replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\n\r\n") + b"\r\n--x--\r\n"),
         form(b"--x\r\nContent-Disposition: form-data; name=data\r\n\r\nabc\r\n" * 1200 + b"--x--\r\n"),
     ],
 )
@@ -187,6 +188,7 @@ def test_what_does_not_go_with_the_arguments_is_422(raw, endpoints):
         {"files": [("data", b"a"), ("data", b"b")]},
         {"files": {"data": b"a", "other": (None, b"1")}},
         {"files": {"width": (None, b"1")}},
+        {"files": {"data": b"a", "note": (None, b"\xe9")}},
     ):
         problem(raw.post("/e/fi-measure", **sent), 422)
 
@@ -212,6 +214,8 @@ def test_bytes_are_answered_as_they_are_where_that_is_read(raw, endpoints):
     for accept in ("application/json", "application/json, text/plain, */*"):
         as_json = raw.post("/e/fi-give", json={"kind": "file"}, headers={"accept": accept})
         assert as_json.json().startswith("data:image/png;type=file;name=cat.png;base64,")
+    for accept in ("application/json;q=0.5, image/png", "image/*;q=0.9, application/json;q=0.1"):
+        assert raw.post("/e/fi-give", json={"kind": "file"}, headers={"accept": accept}).content == CAT
     # The annotation says that it is bytes, so another type may be all that is read.
     asked = {"accept": "application/octet-stream"}
     assert raw.post("/e/fi-given", json={"kind": "large"}, headers=asked).content == CAT

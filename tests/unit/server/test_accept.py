@@ -3,7 +3,7 @@
 import pytest
 
 from openlaunch.errors import NotAcceptable
-from openlaunch.server.accept import EVENTS, check_accept
+from openlaunch.server.accept import EVENTS, JSON, check_accept, choose, prefers_json
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 
@@ -41,3 +41,26 @@ def test_a_path_of_several_types():
     with pytest.raises(NotAcceptable, match="application/json or text/event-stream"):
         check_accept("text/html", (EVENTS,))
     check_accept("image/png", ("*/*",))
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        *(("", EVENTS), ("*/*", EVENTS), ("application/json, text/event-stream", EVENTS), (BROWSER, EVENTS)),
+        *(("text/event-stream;q=0.1, application/json", JSON), ("text/event-stream;q=0, */*", JSON)),
+        *(("text/event-stream;q=.2, application/json; q=.1", EVENTS)),
+    ],
+)
+def test_the_type_that_is_preferred_is_chosen(given, chosen):
+    assert choose(given, [EVENTS, JSON]) == chosen
+
+
+def test_json_is_preferred_where_it_is_named_and_nothing_weighs_more():
+    for given in (
+        "application/json",
+        "image/png, application/json, */*",
+        "application/json;q=0.5, */*;q=0.5",
+    ):
+        assert prefers_json(given)
+    for given in ("", "*/*", "application/json;q=0", "application/json;q=0.5, image/png", "image/png"):
+        assert not prefers_json(given)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from openlaunch.errors import BadRequest, Unprocessable, UnsupportedMedia
-from openlaunch.server.accept import JSON, choose
+from openlaunch.server.accept import JSON, choose, prefers_json
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope, header, headers_of
 from openlaunch.server.dispatch.lane import Lane
@@ -270,7 +270,7 @@ def _answered_as(accept: str, schemas: BundleSchemas) -> Flags:
     parts = [FORM, MIXED] if FORM in text or MIXED in text else []
     if schemas.returns is None or not text:
         choose(accept, [JSON, *parts])
-    flags = Flags.NONE if JSON in text else Flags.BINARY
+    flags = Flags.NONE if prefers_json(text) else Flags.BINARY
     flags |= Flags.NPY if NPY in text else Flags.NONE
     flags |= Flags.ARROW if ARROW in text else Flags.NONE
     return flags | (Flags.MULTIPART if parts else Flags.NONE)

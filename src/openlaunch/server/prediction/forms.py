@@ -245,6 +245,10 @@ def _part(head: bytes, start: int, end: int) -> Part:
     found = _parameters(headers.get("content-disposition", ""))
     if "name" not in found or end < start:
         raise BadRequest("a part of the form has no name", code="invalid_form")
+    encoding = headers.get("content-transfer-encoding", "binary").lower()
+    if encoding not in ("binary", "8bit", "7bit"):
+        text = f"the part {found['name'][:80]!r} is encoded as {encoding[:80]!r}: send its bytes as they are"
+        raise BadRequest(text, code="invalid_form")
     media_type = headers.get("content-type", "").partition(";")[0].strip()
     return Part(found["name"].replace('\\"', '"'), start, end, media_type, found.get("filename"))
 
@@ -283,7 +287,10 @@ def _add(form: Form, part: Part, body: Body, fields: Fields) -> None:
 
 def _value(part: Part, body: Body, fields: Fields) -> Any:
     """Return the value of a field: text where the schema has that, else what its JSON is."""
-    text = bytes(body[part.start : part.end]).decode("utf-8", "replace")
+    try:
+        text = bytes(body[part.start : part.end]).decode()
+    except UnicodeDecodeError:
+        raise _wrong(part.name, "it is not text in UTF-8, and it is not a file") from None
     if part.name in fields.texts or part.name in fields.files:
         return text
     try:
