@@ -2,9 +2,24 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from time import monotonic
 
 from openlaunch.errors import TooManyRequests
 from openlaunch.tasks.queue import Finished
+
+RECENT_SECONDS = 60.0
+"""How long a result is kept in memory after its task has ended."""
+MAX_RECENT_BYTES = 8 * 1024 * 1024
+"""Limit of these results together."""
+_RESULT_BYTES = 600
+"""What a result takes beside its body."""
+
+_Recent = tuple[str, Finished, float]
+"""The owner of a task that has ended here, its result, and when that was announced."""
+
+
+def _size(result: Finished) -> int:
+    return _RESULT_BYTES + len(result.result or b"")
 
 
 class Waiter:
@@ -14,8 +29,6 @@ class Waiter:
         self._hub = hub
         self.ids = frozenset(ids)
         self.event = asyncio.Event()
-        self.results: dict[str, Finished] = {}
-        """What was announced with its result."""
 
     def __enter__(self) -> "Waiter":
         self._hub._add(self)
@@ -36,7 +49,7 @@ class Waiter:
 
 
 class Hub:
-    """Who waits for which task, in memory.
+    """Who waits for which task, and the results of those that have just ended, in memory.
 
     Enter the waiter first, then look into the store, then wait: an announcement between the look and the
     wait is kept, so that none is lost.
@@ -47,6 +60,8 @@ class Hub:
         self._waiters: set[Waiter] = set()
         self._by_id: dict[str, set[Waiter]] = {}
         self._expected: dict[str, str] = {}
+        self._recent: dict[str, _Recent] = {}
+        self._recent_bytes = 0
         self.closed = False
         """Whether waits return at once, because the server stops."""
         self.on_ended: Callable[[Iterable[str]], None] | None = None
@@ -68,6 +83,21 @@ class Hub:
         """Return whether the owner's task is not done, and its result will be announced here."""
         return self._expected.get(task_id) == owner
 
+    def results(self, ids: Iterable[str], owner: str) -> dict[str, Finished]:
+        """Return the results of those of the owner's tasks that have ended here a moment ago."""
+        found, since = {}, monotonic() - RECENT_SECONDS
+        for task_id in ids:
+            recent = self._recent.get(task_id)
+            if recent is not None and recent[0] == owner and recent[2] > since:
+                found[task_id] = recent[1]
+        return found
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Forget the results of tasks, which are deleted."""
+        for task_id in ids:
+            if (recent := self._recent.pop(task_id, None)) is not None:
+                self._recent_bytes -= _size(recent[1])
+
     def announce(self, ids: Collection[str], results: Mapping[str, Finished] | None = None) -> None:
         """Wake the waiters of these tasks, here and elsewhere, which are done, some with these results."""
         self.wake(ids, results)
@@ -80,12 +110,17 @@ class Hub:
 
     def wake(self, ids: Iterable[str], results: Mapping[str, Finished] | None = None) -> None:
         """Wake the waiters of these tasks here, some with these results."""
+        now = monotonic()
         for task_id in ids:
-            self._expected.pop(task_id, None)
+            owner = self._expected.pop(task_id, None)
+            result = None if results is None else results.get(task_id)
+            if owner is not None and result is not None:
+                self._recent[task_id] = owner, result, now
+                self._recent_bytes += _size(result)
             for waiter in self._by_id.get(task_id, ()):
-                if results is not None and task_id in results:
-                    waiter.results[task_id] = results[task_id]
                 waiter.event.set()
+        while self._recent_bytes > MAX_RECENT_BYTES:
+            self.drop((next(iter(self._recent)),))
 
     def close(self) -> None:
         """Wake every waiter, present and future: the server stops."""

@@ -7,7 +7,7 @@ from functools import wraps
 import pytest
 
 from openlaunch.errors import TooManyRequests
-from openlaunch.tasks.hub import Hub
+from openlaunch.tasks.hub import MAX_RECENT_BYTES, Hub
 from openlaunch.tasks.queue import Finished
 from openlaunch.tasks.states import State
 
@@ -106,10 +106,21 @@ async def test_a_waiter_past_the_bound_is_refused_until_one_leaves() -> None:
 
 
 @on_loop
-async def test_a_result_comes_with_its_announcement_to_those_who_wait_for_it() -> None:
+async def test_the_result_of_a_task_that_ran_here_is_known_to_its_owner_for_a_while() -> None:
     hub = Hub()
     result = Finished("a", State.SUCCESS, 200, b"{}")
-    with hub.waiter(["a", "b"]) as waiter, hub.waiter(["b"]) as other:
-        hub.announce(["a", "b"], {"a": result})
-        assert waiter.results == {"a": result}
-        assert other.results == {}
+    hub.expect("a", "ada")
+    hub.announce(["a", "b"], {"a": result, "b": Finished("b", State.SUCCESS, 200, b"{}")})
+    assert hub.results(["a", "b"], "ada") == {"a": result}
+    assert hub.results(["a"], "bob") == {}
+    hub.drop(["a", "b"])
+    assert hub.results(["a"], "ada") == {}
+
+
+@on_loop
+async def test_the_latest_results_are_kept_within_a_limit() -> None:
+    hub, large = Hub(), b"x" * (MAX_RECENT_BYTES // 4)
+    for task_id in "abcdef":
+        hub.expect(task_id, "ada")
+        hub.announce([task_id], {task_id: Finished(task_id, State.SUCCESS, 200, large)})
+    assert list(hub.results("abcdef", "ada")) == ["d", "e", "f"]

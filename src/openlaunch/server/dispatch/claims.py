@@ -9,7 +9,7 @@ from openlaunch.turns import FairQueue
 from openlaunch.wire.endpoints import EndpointType
 
 AHEAD_SECONDS = 0.02
-MAX_AHEAD = 256
+MAX_AHEAD = 512
 KEPT_PART = 5
 """One of how many slots batches leave free for requests, which need not wait for a long answer to end."""
 

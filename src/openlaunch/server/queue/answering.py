@@ -1,7 +1,7 @@
 """Answers for tasks, and waits until they are done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from openlaunch.errors import NotFound
@@ -34,9 +34,9 @@ class Answerer:
         with self._hub.waiter([task_id]) as waiter:
             deadline = self._now() + wait
             if wait > 0 and self._hub.expects(task_id, owner) and not self._hub.closed:
-                # The task runs here: its result comes to the waiter, without a look into the store.
+                # The task runs here: its result comes to the hub, without a look into the store.
                 await waiter.wait(wait)
-            while (finished := waiter.results.get(task_id)) is None:
+            while (finished := self._hub.results((task_id,), owner).get(task_id)) is None:
                 record = await self._store.read(lambda conn: lookups.get(conn, owner, task_id), owner)
                 if record is None:
                     raise no_task(task_id)
@@ -59,18 +59,26 @@ class Answerer:
     async def wait_for_any(self, owner: str, ids: Sequence[str], wait: float) -> "DoneTasks":
         """Find those of the tasks that are done, after waiting up to `wait` seconds for the first."""
         with self._hub.waiter(ids) as waiter:
-            deadline = self._now() + wait
+            deadline, looked = self._now() + wait, False
             while True:
-                found = await self._store.read(lambda conn: lookups.progress_of(conn, owner, ids), owner)
-                if missing := [task_id for task_id in ids if task_id not in found]:
-                    raise no_task(missing[0])
-                sizes = [(task_id, size) for task_id, size in found.items() if size is not None]
-                left = deadline - self._now()
-                if sizes or left <= 0 or self._hub.closed:
-                    return DoneTasks(self._store, owner, sizes, ())
+                done = self._hub.results(ids, owner)
+                sizes = [] if done and looked else await self._look(owner, ids, done)
+                if done or sizes or (left := deadline - self._now()) <= 0 or self._hub.closed:
+                    return DoneTasks(self._store, owner, sizes, done.values())
+                looked = True
                 await waiter.wait(left)
-                if waiter.results:
-                    return DoneTasks(self._store, owner, [], list(waiter.results.values()))
+
+    async def _look(
+        self, owner: str, ids: Sequence[str], done: Mapping[str, Finished]
+    ) -> list[tuple[str, int]]:
+        """Find which others are done, and the sizes of their results; those that run here are not."""
+        asked = [i for i in ids if i not in done and not self._hub.expects(i, owner)]
+        if not asked:
+            return []
+        found = await self._store.read(lambda conn: lookups.progress_of(conn, owner, asked), owner)
+        if missing := [task_id for task_id in asked if task_id not in found]:
+            raise no_task(missing[0])
+        return [(task_id, size) for task_id, size in found.items() if size is not None]
 
     async def pieces_of(self, record: Answerable, make_url: Callable[[str], str]) -> AsyncIterator[bytes]:
         """Make the JSON body that answers for a task, in pieces; of an artifact, no more is in memory at a time.
@@ -99,7 +107,7 @@ class DoneTasks:
     """Tasks of one owner that are done. Their results are read as they are asked for, a part of them at a time."""
 
     def __init__(
-        self, store: Store, owner: str, sizes: Sequence[tuple[str, int]], announced: Sequence[Finished]
+        self, store: Store, owner: str, sizes: Sequence[tuple[str, int]], announced: Iterable[Finished]
     ) -> None:
         self._store = store
         self._owner = owner

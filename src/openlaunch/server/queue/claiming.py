@@ -15,7 +15,7 @@ from openlaunch.tasks.queue import ClaimedTask
 
 log = logging.getLogger(__name__)
 
-MAX_CLAIM = 256
+MAX_CLAIM = 512
 
 
 class Claim(Protocol):

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
 import orjson
+from sqlalchemy import Connection
 
 from openlaunch.errors import Unavailable, Unprocessable
 from openlaunch.server import clock
@@ -26,6 +28,8 @@ from openlaunch_worker.frames import Body, Outcome
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+MAX_TOGETHER = 512
+"""The most results that are recorded together."""
 MAX_STORING_BYTES = 256 * 1024 * 1024
 """Results that are kept in memory while artifacts can't be written; with more, tasks run again."""
 NOT_AN_ANSWER = (
@@ -34,7 +38,7 @@ NOT_AN_ANSWER = (
 
 
 class Recorder:
-    """Stores results: whatever came since the last transaction goes into the next one."""
+    """Stores results: whatever comes until a transaction begins goes into it."""
 
     def __init__(self, shared: Shared) -> None:
         self.on_callbacks: Callable[[], None] = lambda: None
@@ -43,8 +47,9 @@ class Recorder:
         """Whether any task of this server has a callback; without one `on_callbacks` is never called."""
         self._settings, self._schemas, self._background = shared.settings, shared.schemas, shared.background
         self._store, self._artifacts, self._hub = shared.store, shared.artifacts, shared.hub
-        self._loop = asyncio.get_running_loop()
-        self._finished: list[Finished] = []
+        self._finished: deque[Finished] = deque()
+        self._asked = False
+        """Whether a write waits for the store's thread, which takes all results that have come until it begins."""
         self.storing: dict[str, int] = {}
         """Sizes of the results that are being checked or stored as artifacts, by the ids of their tasks."""
 
@@ -137,31 +142,43 @@ class Recorder:
             self.record(replace(finished, result=None, result_key=key))
 
     def record(self, finished: Finished) -> None:
-        """Store a result soon, together with the others of this turn of the loop."""
+        """Store a result soon, together with the others that come before the store's thread begins."""
         self._finished.append(finished)
-        if len(self._finished) == 1:
-            self._loop.call_soon(self._spawn_write)
-
-    def _spawn_write(self) -> None:
-        if self._finished:
+        if not self._asked:
+            self._asked = True
             self._background.spawn(self.flush())
 
     async def flush(self) -> None:
         """Store all results that have come; while the store can't be written they are kept, and tried again."""
-        results, self._finished = self._finished, []
-        await self._write(results)
+        await self._write([])
+        while self._finished and not self._asked:
+            await self._write([])
+
+    def _take(self, results: list[Finished]) -> None:
+        """Take what has come, up to a limit, in whatever thread."""
+        self._asked = False  # first: what comes behind the last that is taken asks for a write of its own
+        while self._finished and len(results) < MAX_TOGETHER:
+            results.append(self._finished.popleft())
+
+    def _complete(self, conn: Connection, results: list[Finished]) -> set[str]:
+        if not results:
+            self._take(results)
+        return queue.complete(conn, results, clock.now())
 
     async def _write(self, results: list[Finished], *, in_place_of_another: bool = False) -> None:
-        while results:
+        """Store these results; none: those that have come when the store's thread begins, which are put into it."""
+        while True:
             try:
-                recorded = await self._store.write(lambda conn: queue.complete(conn, results, clock.now()))
+                recorded = await self._store.write(lambda conn: self._complete(conn, results))
             except Unavailable as error:
                 if self._hub.closed:
                     raise
                 text = "%d results could not be recorded; trying again in %g s: %s"
-                log.error(text, len(results), RETRY_SECONDS, error)
+                log.error(text, len(results) or len(self._finished), RETRY_SECONDS, error)
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as fault:
+                if not results:
+                    self._take(results)
                 if len(results) == 1 and in_place_of_another:
                     raise
                 if len(results) == 1:

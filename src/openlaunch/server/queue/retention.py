@@ -87,6 +87,7 @@ class Retention(Background):
         old = await self._store.read(lambda conn: housekeeping.find_old(conn, now, self._seconds, place))
         if old.seqs:
             await self._write(lambda conn: housekeeping.delete_old(conn, old))
+            self._hub.drop(old.ids)
             await self._delete(old.keys)
         self._place = old.place
         return old.more
