@@ -1,6 +1,7 @@
 """Exit codes, and errors as the command shows them."""
 
 import os
+import re
 import sys
 from enum import IntEnum
 from typing import Any
@@ -35,6 +36,8 @@ Exit codes:
   130  interrupted with Ctrl-C
   141  the reader of the output went away
 """
+
+_QUOTED = re.compile("'([^']+)'")
 
 _CODES: list[tuple[tuple[type[Exception], ...], Exit]] = [  # the first that fits
     ((errors.ConfigurationError, errors.BundleError), Exit.USAGE),
@@ -92,7 +95,27 @@ def show_usage(error: Any) -> None:
         return
     say(f"error: {_usage_message(error)}")
     command = error.ctx.command_path if error.ctx is not None else "openlaunch"
+    if (elsewhere := _elsewhere(error)) is not None:
+        say(f"hint: {elsewhere}")
     print(f"hint: `{command} --help` shows what can be given", file=sys.stderr)
+
+
+def _elsewhere(error: Any) -> str | None:
+    """Say what there is instead of a command that there is not, or how JSON is given."""
+    if error.ctx is None:
+        return None
+    group, words = error.ctx.command, _QUOTED.findall(error.message)
+    if error.message.startswith("No such command") and words:
+        root = error.ctx.find_root().command.commands
+        nouns = {noun: getattr(below, "commands", {}) for noun, below in root.items()}
+        same = [f"`openlaunch {noun} {words[0]}`" for noun, below in nouns.items() if words[0] in below]
+        if same and group.commands is root:
+            return f"there is {', '.join(same)}"
+        return None if "Did you mean" in error.message else f"there is {', '.join(group.commands)}"
+    extra = error.message.startswith("Got unexpected extra argument")
+    if extra and "{" in error.message and any("--args" in option.opts for option in group.params):
+        return """JSON is given with --args, such as --args '{"x": 1}'"""
+    return None
 
 
 def _usage_message(error: Any) -> str:

@@ -1,5 +1,6 @@
 """The schemas that a predict function's annotations give."""
 
+import importlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -210,3 +211,22 @@ def test_further_arguments_by_name_have_the_schema_of_their_annotation():
     def fn(x: int, **others: int): ...
 
     assert schemas(fn)["RequestSchema"]["additionalProperties"] == {"type": "integer"}
+
+
+def test_annotations_name_own_modules_that_are_imported_for_type_checkers(tmp_path, monkeypatch):
+    (tmp_path / "own_types.py").write_text(
+        "from dataclasses import dataclass\n@dataclass\nclass Given:\n    a: int\n"
+    )
+    (tmp_path / "of_checkers.py").write_text(
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n"
+        "    import nowhere\n    from datetime import date as day\n    from own_types import Given, Missing\n"
+        "    from own_types import Given\n    import own_types as own\n"
+        "def fn(a: Given, b: list[own.Given], c: day, d: nowhere.Thing): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("of_checkers")
+    interface = interface_of(module.fn, has_model=False)
+    given = importlib.import_module("own_types").Given
+    assert made_types(interface) == {"a": given, "b": list[given], "c": date}
+    assert [why.partition(":")[0] for why in interface.unread] == ["d"]

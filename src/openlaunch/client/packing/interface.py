@@ -16,6 +16,7 @@ from collections.abc import (
 )
 from typing import Any, NamedTuple
 
+from openlaunch.client.packing.checker_imports import names_for_checkers
 from openlaunch_worker.arguments import Makers, hints_of, is_record, taken_apart
 from openlaunch_worker.binaries import name_of
 from openlaunch_worker.context import Context, is_context
@@ -66,7 +67,8 @@ def _why_unread(written: inspect.Parameter, read: inspect.Parameter) -> str | No
     if read.annotation is NONE:
         if written.annotation is not NONE:
             what = (
-                f"the annotation {written.annotation!r} names nothing that is there outside of TYPE_CHECKING"
+                f"the annotation {written.annotation!r} names nothing that is there outside of TYPE_CHECKING, "
+                "nor a module of your own"
             )
     elif written.kind is written.VAR_KEYWORD:
         if read.annotation is not int and _is_made(Makers(), read.annotation):
@@ -172,10 +174,14 @@ def _hints(fn: Any) -> dict[str, Any]:
         fn = type(fn).__call__
     fn = getattr(fn, "__func__", fn)
     known = getattr(fn, "__globals__", {})
+    for_checkers = functools.cache(lambda: names_for_checkers(known) | known)
     found = {}
     for name, annotation in getattr(fn, "__annotations__", {}).items():
         try:
-            found[name] = _resolved(annotation, known)
+            try:
+                found[name] = _resolved(annotation, known)
+            except NameError:
+                found[name] = _resolved(annotation, for_checkers())
         except Exception:  # noqa: S112 -- an annotation is an expression of a user's, such as of a name for type checkers alone
             continue
     return found

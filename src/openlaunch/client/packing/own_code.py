@@ -198,6 +198,11 @@ def _is_for_others(test: ast.expr) -> bool:
     """Return whether a test is true for type checkers alone, or for a script alone."""
     if isinstance(test, ast.Compare):
         return getattr(test.left, "id", "") == "__name__" and isinstance(test.ops[0], ast.Eq)
+    return is_for_checkers(test)
+
+
+def is_for_checkers(test: ast.expr) -> bool:
+    """Return whether a test is true for type checkers alone."""
     return (test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")) == "TYPE_CHECKING"
 
 
