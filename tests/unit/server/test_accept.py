@@ -48,7 +48,7 @@ def test_a_path_of_several_types():
     [
         *(("", EVENTS), ("*/*", EVENTS), ("application/json, text/event-stream", EVENTS), (BROWSER, EVENTS)),
         *(("text/event-stream;q=0.1, application/json", JSON), ("text/event-stream;q=0, */*", JSON)),
-        *(("text/event-stream;q=.2, application/json; q=.1", EVENTS)),
+        ("text/event-stream;q=.2, application/json; q=.1", EVENTS),
     ],
 )
 def test_the_type_that_is_preferred_is_chosen(given, chosen):
