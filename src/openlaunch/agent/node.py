@@ -1,5 +1,6 @@
 """What an agent does for servers: it runs the node's engine for them, and keeps workers of those that are gone."""
 
+import asyncio
 import itertools
 import logging
 import platform
@@ -34,6 +35,7 @@ from openlaunch_worker.frames import SEAT_IDS
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.02
 MAX_SERVERS = 64
 MAX_SEATS = 255
 """How many servers the ids of requests tell apart: those that are connected, and those whose work is kept."""
@@ -111,6 +113,23 @@ class NodeAgent:
     def start(self) -> None:
         """Let workers connect."""
         self._workers.start()
+
+    async def finish(self, seconds: float, at_once: asyncio.Event) -> None:
+        """Take no further requests and workers, and wait until what runs has ended, for these seconds at most."""
+        self._draining = True
+        self._tell_capacity()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while self.links and self._take_back():
+            if at_once.is_set() or loop.time() >= until:
+                log.warning("requests had not ended after %g s; they are broken off", seconds)
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _take_back(self) -> bool:
+        """Take back all slots; return whether one is still used."""
+        used = [slots.take_back() for slots in self._slots.values()]
+        return any(used)
 
     async def close(self) -> None:
         """Leave the servers, and end every worker."""

@@ -78,6 +78,7 @@ async def _serve(
         log.info("stopping")
         await background.stop()
         door.close()
+        await agent.finish(settings.drain_seconds, signals.at_once)
         await agent.close()
 
 

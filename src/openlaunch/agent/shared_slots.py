@@ -73,6 +73,12 @@ class SharedSlots:
         if relay.spec.worker_id in self._relays:
             self._send(self._slots.drain(relay.spec.worker_id))
 
+    def take_back(self) -> bool:
+        """Take back all tokens, each once it is not used; return whether servers have some, or a request runs."""
+        for relay in list(self._relays.values()):
+            self.drain(relay)
+        return not all(self.is_drained(relay) for relay in self._relays.values())
+
     def is_drained(self, relay: WorkerRelay) -> bool:
         known = relay.spec.worker_id in self._relays
         return not known or self._slots.is_drained(relay.spec.worker_id)
