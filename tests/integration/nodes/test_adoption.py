@@ -95,13 +95,33 @@ def test_a_stream_that_was_cut_off_leaves_a_worker_that_streams(tmp_path):
             predict, name="endless", endpoint_type="streaming", load_model_fn=load, max_workers=1, **SMALL
         )
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            items = iter(endpoint.predict(args(size=100_000)))
+            items = iter(endpoint.predict(args(size=100_000), resume=False))
             next(items)
             cut_off = pool.submit(list, items)
             again(server)
             assert cut_off.exception() is not None or cut_off.result()[-1].status == "FAILURE"
         pieces = iter(client.get_model_endpoint("endless").predict(args(size=1)))
         assert [next(pieces).value for _ in range(3)] == ["x"] * 3
+        pieces.close()
+        assert lines(log) == ["loaded"]
+
+
+@pytest.mark.slow
+def test_a_stream_continues_when_its_server_is_started_again(tmp_path):
+    log = tmp_path / "log"
+    load, predict = endless(log)
+    with (
+        agents(1) as nodes,
+        ChaosServer(tmp_path / "data", **settings_of(nodes)) as server,
+        client_of(server) as client,
+    ):
+        endpoint = client.deploy(
+            predict, name="endless", endpoint_type="streaming", load_model_fn=load, max_workers=1, **SMALL
+        )
+        pieces = iter(endpoint.predict(args(size=1)))
+        assert [next(pieces).value for _ in range(3)] == ["x"] * 3
+        again(server)
+        assert [next(pieces).value for _ in range(1000)] == ["x"] * 1000
         pieces.close()
         assert lines(log) == ["loaded"]
 
