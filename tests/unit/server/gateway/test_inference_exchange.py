@@ -2,7 +2,9 @@
 
 import pytest
 
-from openlaunch.server.gateway.inference_exchange import headers_of
+from openlaunch.errors import ServerError
+from openlaunch.server.gateway.inference_exchange import InferenceExchange, headers_of
+from openlaunch.server.gateway.plain_exchange import LARGE_BYTES
 from openlaunch_worker.tensors import HEADER
 
 
@@ -16,3 +18,10 @@ def test_a_model_adds_no_header_of_its_own(length):
     assert headers["content-type"] == "application/json"
     assert HEADER not in headers
     assert headers["content-security-policy"].startswith("sandbox")
+
+
+def test_a_failure_that_is_too_large_is_not_read():
+    exchange = InferenceExchange.__new__(InferenceExchange)
+    exchange._collected = bytearray()
+    with pytest.raises(ServerError, match="the worker's answer is not one"):
+        exchange.respond(b'{"status": "FAILURE", "more": "%b"}' % (b"x" * LARGE_BYTES))

@@ -2,7 +2,9 @@
 
 import os
 import sys
+import time
 
+from openlaunch.server.prediction import apart
 from openlaunch.server.prediction.apart import serve
 
 
@@ -18,8 +20,11 @@ def _without_end(value: int) -> int:
 
 
 if __name__ == "__main__":
+    apart.CALL_SECONDS = 1
     serve(
         {
+            "sleep": time.sleep,
+            "allocate": lambda size: len(bytearray(size)),
             "end": lambda number: os.kill(os.getpid(), number),
             "leave": sys.exit,
             "deep": _deep,

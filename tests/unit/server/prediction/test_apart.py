@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from openlaunch.errors import APIError
-from openlaunch.server.prediction.apart import ProcessApart
+from openlaunch.server.prediction.apart import MEMORY_BYTES, ProcessApart
 
 
 @pytest.fixture
@@ -27,6 +27,8 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessApart]:
         ("end", signal.SIGSEGV, 422, "too_deep", "nested too deep"),
         ("end", signal.SIGKILL, 503, "check_ended", "try again"),
         ("leave", 1, 503, "check_ended", "try again"),
+        ("sleep", 60, 422, "too_costly", "takes over 10 s"),
+        ("allocate", MEMORY_BYTES + 1, 422, "too_costly", "takes over 2 GiB of memory"),
         ("without_end", 0, 422, "too_deep", "nested too deep"),
         ("deep", 100_000, 422, "too_deep", "nested too deep"),
     ],

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from openlaunch.errors import BadRequest, Unprocessable
-from openlaunch.server.prediction.forms import FORM, MAX_FIELDS_BYTES, MAX_STEPS, Fields, read_form
+from openlaunch.server.prediction.forms import FORM, MAX_FIELDS_BYTES, MAX_PARTS, MAX_STEPS, Fields, read_form
 from openlaunch.wire.bundles import BINARY
 
 FIELDS = Fields({"properties": {"list": {"type": "array"}, "file": {"type": "string", BINARY: "bytes"}}})
@@ -24,6 +24,12 @@ def test_lines_that_only_begin_like_the_end_of_a_part_are_bounded():
     assert read(part(b"file", b"\r\n--bx" * (MAX_STEPS - 1))).files
     with pytest.raises(BadRequest):
         read(part(b"file", b"\r\n--bx" * MAX_STEPS))
+
+
+def test_a_form_has_a_bounded_number_of_parts():
+    assert len(read(*[part(b"list", b"1")] * MAX_PARTS).args["list"]) == MAX_PARTS
+    with pytest.raises(BadRequest, match=f"over {MAX_PARTS} parts"):
+        read(*[part(b"list", b"1")] * (MAX_PARTS + 1))
 
 
 def test_what_is_not_a_file_is_bounded_together():
