@@ -104,6 +104,24 @@ def test_a_store_that_can_not_be_written_delays_events_and_loses_none(
     asyncio.run(test())
 
 
+def test_who_reads_sees_what_has_happened_before(
+    opener: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "COLLECT_SECONDS", 60)
+
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            log = EventLog(store, time.time)
+            for detail in "ab":
+                log.add("end", EventKind.UPDATED, detail)
+                log.add("other", EventKind.UPDATED, detail)
+                found = await log.read("end", 0, wait=0, limit=10)
+                assert found[-1].detail == detail
+            await log.stop()
+
+    asyncio.run(test())
+
+
 def test_a_reader_that_waits_is_let_go_when_the_server_stops(opener: Opener, tmp_path: Path) -> None:
     async def test() -> None:
         async with opener(tmp_path) as store:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +26,10 @@ MAX_PENDING = 1000
 AGAIN_SECONDS = 1.0
 
 COLLECT_SECONDS = 0.05
-"""Events within this time are stored together, later than a worker's start, which needs the interpreter."""
+"""Events within this time are stored together, later than a worker's start, which needs the interpreter.
+
+Who reads an endpoint's events has them stored at once.
+"""
 
 _WORKERS = {
     EventKind.WORKER_STARTED: "started",
@@ -113,7 +117,9 @@ class EventLog:
         self._store = store
         self._clock = clock
         self._pending: deque[EventRecord] = deque(maxlen=MAX_PENDING)
+        self._batch: list[EventRecord] = []
         self._storing: asyncio.Task[None] | None = None
+        self._asked_for = asyncio.Event()
         self._changed: dict[str, asyncio.Event] = {}
         self.closed = False
         self.on_event: Callable[[str, EventKind], None] = lambda endpoint_id, kind: None
@@ -129,8 +135,11 @@ class EventLog:
 
     async def _store_all(self) -> None:
         while self._pending:
-            await asyncio.sleep(COLLECT_SECONDS)
-            batch = list(self._pending)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COLLECT_SECONDS):
+                    await self._asked_for.wait()
+            self._asked_for.clear()
+            self._batch = batch = list(self._pending)
             self._pending.clear()
             try:
                 await self._store.write(partial(_add, events=batch, now=self._clock()))
@@ -142,7 +151,8 @@ class EventLog:
                 await asyncio.sleep(AGAIN_SECONDS)
             except Exception:
                 log.exception("%d events could not be stored, and are dropped", len(batch))
-            else:
+            finally:
+                self._batch = []
                 for endpoint_id in {event.endpoint_id for event in batch}:
                     if (changed := self._changed.pop(endpoint_id, None)) is not None:
                         changed.set()
@@ -150,8 +160,12 @@ class EventLog:
     async def read(
         self, endpoint_id: str, after: int, wait: float, limit: int, owner: str = ""
     ) -> list[EventRecord]:
-        """Return the events after that one, once there are some or `wait` seconds have passed."""
+        """Return the events after that one, once there are some or `wait` seconds have passed.
+
+        What has happened before is in it, also where it was not stored yet.
+        """
         deadline = asyncio.get_running_loop().time() + wait
+        await self._stored(endpoint_id)
 
         def load(conn: Connection) -> list[EventRecord]:
             return event_store.list_after(conn, endpoint_id, after, limit)
@@ -167,6 +181,14 @@ class EventLog:
                     await changed.wait()
             except TimeoutError:
                 return []
+
+    async def _stored(self, endpoint_id: str) -> None:
+        """Have this endpoint's events stored now, or wait a second where the store can't be written."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_SECONDS):
+                while any(event.endpoint_id == endpoint_id for event in (*self._batch, *self._pending)):
+                    self._asked_for.set()
+                    await self._changed.setdefault(endpoint_id, asyncio.Event()).wait()
 
     async def forget(self, endpoint_id: str) -> None:
         self._pending = deque((e for e in self._pending if e.endpoint_id != endpoint_id), maxlen=MAX_PENDING)
@@ -184,5 +206,6 @@ class EventLog:
     async def stop(self) -> None:
         """Store the events that are still in memory."""
         self.close()
+        self._asked_for.set()
         if self._storing is not None:
             await asyncio.gather(self._storing, return_exceptions=True)

@@ -108,7 +108,7 @@ def test_a_changed_secret_replaces_the_workers_and_the_same_one_does_not(client,
     client.set_secret("rolls", "2")
     assert eventually(lambda: endpoint.predict(args()).value[0] == "2")
     events = f"/v1/model-endpoints/{endpoint.model_endpoint.id}/events"
-    eventually(lambda: "the secret rolls has changed" in raw.get(events).text)
+    assert "the secret rolls has changed" in raw.get(events).text
 
 
 def test_one_that_is_used_can_not_be_deleted(client):
