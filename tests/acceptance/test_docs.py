@@ -215,6 +215,50 @@ def test_an_endpoint_is_called_from_anywhere_as_the_documentation_says(tmp_path)
     assert json.loads((tmp_path / "openapi.json").read_text())["openapi"] == "3.1.0"
 
 
+GO = """
+package main
+
+import (
+    "encoding/json"
+    "fmt"
+    "net/http"
+    "os"
+    "strings"
+)
+
+func call(url string, key string) error {
+%s    fmt.Println(answer.StatusCode, value)
+    return err
+}
+
+func main() {
+    if err := call(os.Getenv("OPENLAUNCH_URL"), os.Getenv("OPENLAUNCH_API_KEY")); err != nil {
+        panic(err)
+    }
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("go"), reason="the toolchain of Go is not installed")
+def test_an_endpoint_is_called_from_go_as_the_documentation_says(tmp_path):
+    page = "docs/how-to/call-from-anywhere.md"
+    (tmp_path / "main.go").write_text(GO % blocks(page, "go")[0])
+    with LocalServer(tmp_path / "data") as server:
+        environ = {
+            **os.environ,
+            "OPENLAUNCH_URL": server.url,
+            "OPENLAUNCH_API_KEY": server.api_key,
+            "GOCACHE": str(tmp_path / "cache"),
+        }
+        (tmp_path / "data" / "app.py").write_text(blocks(page, "python")[0])
+        run(shlex.split(blocks(page, "sh")[0].splitlines()[0]), tmp_path / "data")
+        command = ["go", "run", "main.go"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environ, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "200 6\n"
+
+
 @pytest.fixture(scope="module")
 def far_server(tmp_path_factory):
     """A server that speaks HTTPS, with the endpoints of the page on curl, and its authority's certificate."""
