@@ -173,6 +173,10 @@ def test_of_a_few_thousand_tasks_those_that_are_asked_for_are_read_alone(tmp_pat
         for look in (lookups.get_many, lookups.progress_of):
             (plan,) = db.read(lambda conn, look=look: plans(conn, lambda conn: look(conn, "ada", many)))
             assert max(met(step) for step in steps(plan)) == len(many)
+        for _ in range(2):  # the second time under keys that are known
+            again = [new(f"k{n}") for n in range(len(many))]
+            found = db.write(lambda conn, again=again: plans(conn, lambda conn: queue.submit(conn, again, 1)))
+        assert max(met(step) for plan in found for step in steps(plan)) == len(many)
 
 
 def test_few_tasks_are_read_of_any_number(tmp_path: Path) -> None:

@@ -129,6 +129,14 @@ WITH stored AS (
 INSERT INTO queue (seq, id, endpoint_id, owner, priority, created_at, expires_at, max_attempts)
 SELECT * FROM stored"""
 
+# One by one: PostgreSQL might read all tasks of an owner whom it believes to have few.
+_UNDER_KEYS = """
+SELECT asked.owner, asked.key, sent.id, sent.idempotency_digest
+FROM unnest(%b::text[], %b::text[]) AS asked(owner, key)
+CROSS JOIN LATERAL (
+  SELECT id, idempotency_digest FROM task_inputs
+  WHERE task_inputs.owner = asked.owner AND task_inputs.idempotency_key = asked.key OFFSET 0) AS sent"""
+
 _WAITS = "endpoint_id = %(endpoint)s AND lease_owner IS NULL AND expires_at > %(now)s"
 
 
@@ -234,6 +242,9 @@ class PostgresQueueSql:
 
     def insert(self, conn: Connection, rows: Sequence[Row]) -> int:
         return int(_driver(conn).execute(_INSERT, _columns(rows), prepare=True).rowcount)
+
+    def under_keys(self, conn: Connection, keys: Sequence[tuple[str, str]]) -> list[Row]:
+        return _fetch(conn, _UNDER_KEYS, _columns(keys))
 
     def pending_owners(
         self, conn: Connection, endpoint_id: str, now: float, limit: int, after: str

@@ -38,6 +38,13 @@ class QueueSql(Protocol):
         """
         ...
 
+    def under_keys(self, conn: Connection, keys: Sequence[tuple[str, str]]) -> list[Row]:
+        """Find the tasks that owners have stored under idempotency keys.
+
+        `keys` are pairs of an owner and a key. A row is (owner, idempotency key, id, digest).
+        """
+        ...
+
     def pending_owners(
         self, conn: Connection, endpoint_id: str, now: float, limit: int, after: str
     ) -> list[str]:

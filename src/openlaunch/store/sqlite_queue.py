@@ -18,6 +18,9 @@ INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, payload_ke
 VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)
 ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"""
 
+_UNDER_KEY = """
+SELECT owner, idempotency_key, id, idempotency_digest FROM tasks WHERE owner = ? AND idempotency_key = ?"""
+
 # Steps from one owner with tasks to the next, without reading their tasks: those behind `after`, then those before.
 _OWNERS = """
 WITH RECURSIVE
@@ -82,6 +85,9 @@ class SqliteQueueSql:
         cursor = conn.connection.cursor()
         cursor.executemany(_INSERT, rows)
         return cursor.rowcount
+
+    def under_keys(self, conn: Connection, keys: Sequence[tuple[str, str]]) -> list[Row]:
+        return [row for key in keys for row in _fetch(conn, _UNDER_KEY, key)]
 
     def pending_owners(
         self, conn: Connection, endpoint_id: str, now: float, limit: int, after: str

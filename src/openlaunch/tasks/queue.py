@@ -120,11 +120,9 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
 
 def _first_ids(conn: Connection, new: Sequence[NewTask]) -> list[str]:
     """Return the ids of the tasks that were stored first under the same keys."""
-    keys = [task.idempotency_key for task in new]
-    query = select(tasks.c.owner, tasks.c.idempotency_key, tasks.c.id, tasks.c.idempotency_digest).where(
-        tasks.c.idempotency_key.in_(keys), tasks.c.owner.in_({task.owner for task in new})
-    )
-    known = {(owner, key): (task_id, digest) for owner, key, task_id, digest in conn.execute(query)}
+    keys = [(task.owner, task.idempotency_key) for task in new if task.idempotency_key is not None]
+    found = queue_sql(conn).under_keys(conn, keys)
+    known = {(owner, key): (task_id, digest) for owner, key, task_id, digest in found}
     ids = []
     for task in new:
         first, digest = known.get((task.owner, task.idempotency_key), (task.id, None))
