@@ -26,6 +26,7 @@ from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import InvalidInput, one_line
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.files import SCRATCH, File, Scratch
+from openlaunch_worker.generics import filled_in, unnamed
 from openlaunch_worker.shapes import FIELDS, TAKES
 
 Make = Callable[[Any], Any]
@@ -167,20 +168,12 @@ class Makers:
             self._of_records[key] = lambda value: self._of_records[key](value)
             hints = self._fields[kind] if kind in self._fields else hints_of(kind)
             types_of = dict(zip(getattr(kind, "__parameters__", ()), given, strict=False))
-            found = ((name, self.of(_filled_in(hint, types_of))) for name, hint in hints.items())
+            found = ((name, self.of(filled_in(hint, types_of))) for name, hint in hints.items())
             makers = {name: make for name, make in found if make is not None}
             self._of_records[key] = (
                 _of_named_tuple(kind, makers) if issubclass(kind, tuple) else _of_fields(makers, kind)
             )
         return self._of_records[key]
-
-
-def _filled_in(hint: Any, types_of: Mapping[Any, Any]) -> Any:
-    """Return the type of a field of a generic class with the types that were given for its variables."""
-    if isinstance(hint, typing.TypeVar):
-        return types_of.get(hint, hint)
-    variables = getattr(hint, "__parameters__", ())
-    return hint[tuple(types_of.get(each, each) for each in variables)] if variables and types_of else hint
 
 
 def _once(make: Make) -> Make:
@@ -228,17 +221,16 @@ _COLLECTIONS: Final[dict[Any, Callable[[Any], Any]]] = {
 }
 """What makes a collection of a type of a list."""
 _QUALIFIERS: Final = (typing.Annotated, typing.Required, typing.NotRequired, typing.Final)
-_NAMED: Final = ("__value__", "__supertype__")
-"""Where a `type` statement and a `NewType` have the type that they name."""
 
 
 def taken_apart(kind: Any) -> tuple[Any, Any, tuple[Any, ...]]:
     """Return a type without what qualifies it, what it is of, such as a list, and the types within it."""
     while True:
+        kind = unnamed(kind)
         if typing.get_origin(kind) in _QUALIFIERS:
             kind = typing.get_args(kind)[0]
-        elif (name := next((each for each in _NAMED if hasattr(kind, each)), None)) is not None:
-            kind = getattr(kind, name)
+        elif hasattr(kind, "__supertype__"):
+            kind = kind.__supertype__  # of a NewType
         else:
             return kind, typing.get_origin(kind) or kind, typing.get_args(kind)
 

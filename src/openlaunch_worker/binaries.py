@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from openlaunch_worker.failures import one_line
 from openlaunch_worker.files import NPY, SCRATCH, DType, File, Shape, of_data_url
+from openlaunch_worker.generics import unnamed
 from openlaunch_worker.tables import frame_of
 from openlaunch_worker.tensors import TENSOR, array_of, is_bf16
 
@@ -33,7 +34,7 @@ class Misfit(Exception):
 def binary_maker(kind: Any) -> Callable[[Any], Any] | None:
     """Return what makes values of a type that is sent as bytes; None for another type."""
     metadata: tuple[Any, ...] = ()
-    while typing.get_origin(kind) is typing.Annotated:
+    while typing.get_origin(kind := unnamed(kind)) is typing.Annotated:
         kind, *more = typing.get_args(kind)
         metadata += tuple(more)
     origin = typing.get_origin(kind) or kind
@@ -78,7 +79,7 @@ _LIBRARIES: Final = {
 
 def dtype_of(kind: Any) -> str | None:
     """Return the type of values that `numpy.typing.NDArray` names."""
-    inner = typing.get_args(kind)
+    inner = typing.get_args(unnamed(kind))
     of_dtype = typing.get_args(inner[1]) if len(inner) == 2 else ()
     return getattr(of_dtype[0], "__name__", None) if of_dtype and isinstance(of_dtype[0], type) else None
 

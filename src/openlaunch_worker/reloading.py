@@ -10,6 +10,7 @@ import ast
 import linecache
 import sys
 import sysconfig
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,14 @@ class _Undo:
                 del namespace[added]
             namespace.update(values)
         for function, code in self.codes:
-            function.__code__ = code
+            _give(function, code)
+
+
+def _give(function: FunctionType, code: CodeType) -> None:
+    with warnings.catch_warnings():
+        # Python 3.13 warns where a function becomes a generator or a coroutine, as its file now says.
+        warnings.filterwarnings("ignore", "Assigning a code object", DeprecationWarning)
+        function.__code__ = code
 
 
 class _Rerun:
@@ -182,7 +190,7 @@ class _Rerun:
             given.add(code.co_qualname)
             if code != function.__code__:
                 self._undo.codes.append((function, function.__code__))
-                function.__code__ = code
+                _give(function, code)
         return given
 
     def _functions(self) -> Iterator[FunctionType]:

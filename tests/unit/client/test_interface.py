@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required, TypedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 import pytest
+from typing_extensions import TypeAliasType
 
 from openlaunch.client.packing.documents import pack_schemas
 from openlaunch.client.packing.interface import interface_of, made_types
@@ -230,3 +232,18 @@ def test_annotations_name_own_modules_that_are_imported_for_type_checkers(tmp_pa
     given = importlib.import_module("own_types").Given
     assert made_types(interface) == {"a": given, "b": list[given], "c": date}
     assert [why.partition(":")[0] for why in interface.unread] == ["d"]
+
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
+Array = TypeAliasType("Array", np.ndarray[Any, np.dtype[ScalarT]], type_params=(ScalarT,))
+Place = TypeAliasType("Place", Path)
+
+
+def test_what_a_type_statement_names_is_what_is_meant():
+    """`numpy.typing.NDArray` is such a name since NumPy 2.5, where Python has them."""
+
+    def named(a: Array[np.float32], b: list[Place]): ...
+
+    found = properties(named)
+    assert (found["a"]["x-openlaunch-binary"], found["a"]["x-openlaunch-dtype"]) == ("array", "float32")
+    assert found["b"]["items"]["x-openlaunch-binary"] == "file"

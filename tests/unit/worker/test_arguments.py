@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pydantic
 import pytest
+from typing_extensions import TypeAliasType
 
 from openlaunch_worker.arguments import TAKES, arguments_of
 from openlaunch_worker.failures import InvalidInput
@@ -89,6 +90,11 @@ class Model(pydantic.BaseModel):
         return day
 
 
+X = TypeVar("X")
+Y = TypeVar("Y")
+Swapped = TypeAliasType("Swapped", dict[Y, list[X]], type_params=(X, Y))
+
+
 class Pair(NamedTuple):
     first: dt.date
     second: int = 2
@@ -109,6 +115,7 @@ class Pair(NamedTuple):
         (Iterable[dt.date], ["2026-01-02"], [DAY]),
         (Set[dt.date], ["2026-01-02"], {DAY}),
         (deque[int], [1, 2], deque([1, 2])),
+        (Swapped[dt.date, int], {"1": ["2026-01-02"]}, {1: [DAY]}),
         (Literal[Color.RED, "blue"], "red", Color.RED),
         (IPv4Address, "10.0.0.1", IPv4Address("10.0.0.1")),
     ],

@@ -20,6 +20,7 @@ from openlaunch.client.packing.checker_imports import names_for_checkers
 from openlaunch_worker.arguments import Makers, hints_of, is_record, taken_apart
 from openlaunch_worker.binaries import name_of
 from openlaunch_worker.context import Context, is_context
+from openlaunch_worker.generics import unnamed
 
 NONE = inspect.Parameter.empty
 
@@ -143,8 +144,11 @@ def rebuilt(
 
     An array of a type of values, as `numpy.typing.NDArray` has it, is one class.
     """
+    named = unnamed(kind)
+    if name_of(typing.get_origin(named) or named) is not None:
+        return leaf(named)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if not inner or origin is typing.Literal or name_of(origin) is not None:
+    if not inner or origin is typing.Literal:
         return leaf(kind)
     if origin is typing.Annotated:
         kept = tuple(filter(keep, inner[1:]))
