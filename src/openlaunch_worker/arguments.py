@@ -26,7 +26,7 @@ from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import InvalidInput, one_line
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.files import SCRATCH, File, Scratch
-from openlaunch_worker.generics import filled_in, unnamed
+from openlaunch_worker.generics import filled_in, is_name, unnamed
 from openlaunch_worker.shapes import FIELDS, TAKES
 
 Make = Callable[[Any], Any]
@@ -105,17 +105,24 @@ def arguments_of(predict: Any) -> Arguments | None:
 class Makers:
     """Finds what makes values of a type, for each class once; a class may be within itself.
 
-    `fields` has the types of the fields of classes whose annotations are names that may not be here.
+    `fields` has the types of the fields of classes whose annotations are names that may not be here. `within` are the
+    names of `type` statements that the types are part of, for whose values nothing is made here.
     """
 
-    def __init__(self, fields: Mapping[Any, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self, fields: Mapping[Any, Mapping[str, Any]] | None = None, within: Set[Any] = frozenset()
+    ) -> None:
         self._fields = fields or {}
+        self._within = within
         self._of_records: dict[Any, Make] = {}
+        self._of_names: dict[Any, Make | None] = {}
 
     def of(self, kind: Any) -> Make | None:
         """Return what makes values of a type; None where those of JSON are values of it, or it is not known."""
         if (made := binary_maker(kind)) is not None:
             return made
+        if is_name(kind):
+            return self._of_name(kind)
         kind, origin, inner = taken_apart(kind)
         if origin in (typing.Union, types.UnionType):
             return self._of_union(inner)
@@ -132,6 +139,19 @@ class Makers:
         if origin in _COLLECTIONS:
             return self._of_collection(origin, inner)
         return _of_class(origin)
+
+    def _of_name(self, name: Any) -> Make | None:
+        """Return what makes values of what a `type` statement names, which may be within itself."""
+        if name in self._within:
+            return None
+        if name not in self._of_names:
+            # What is there beside itself decides whether anything is made.
+            made = Makers(self._fields, {*self._within, name}).of(unnamed(name))
+            if self._within or made is None:
+                return made
+            self._of_names[name] = lambda value: within(value)
+            self._of_names[name] = within = self.of(unnamed(name)) or made
+        return self._of_names[name]
 
     def _of_union(self, kinds: Sequence[Any]) -> Make | None:
         """Return what makes a value of the first type that it fits, after those that JSON has."""
@@ -160,7 +180,13 @@ class Makers:
         build = _COLLECTIONS[kind]
         if make is None:
             return None if build is list else _guarded(build, build)
-        return lambda value: build(_at(number, make, item) for number, item in enumerate(value))
+
+        def made(value: Any) -> Any:
+            if not isinstance(value, list):  # a text could be taken for a list of its characters
+                raise Misfit(f"it is {type(value).__name__}, a list is needed")
+            return build(_at(number, make, item) for number, item in enumerate(value))
+
+        return made
 
     def _of_record(self, kind: Any, given: tuple[Any, ...]) -> Make:
         key = kind, given
@@ -203,13 +229,20 @@ _TRIED: Final[ContextVar[dict[tuple[int, int], Any]]] = ContextVar("tried")
 """What was made in unions of the values of the request whose arguments are made, and what does not fit."""
 
 
-def is_binary(kind: Any) -> bool:
-    """Return whether a type is that of a file, an image or an array, of a list of those, or also null."""
+def is_binary(kind: Any, within: Set[Any] = frozenset()) -> bool:
+    """Return whether a type is that of a file, an image or an array, of a list of those, or also null.
+
+    `within` are the names of `type` statements that it is part of.
+    """
     if binary_maker(kind) is not None:
         return True
+    if is_name(kind):
+        if kind in within:
+            return False
+        within = {*within, kind}
     _, origin, inner = taken_apart(kind)
     if origin in (typing.Union, types.UnionType, list, tuple, Sequence):
-        return any(is_binary(each) for each in inner)
+        return any(is_binary(each, within) for each in inner)
     return False
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -17,7 +18,7 @@ import pytest
 from typing_extensions import TypeAliasType
 
 from openlaunch.client.packing.documents import pack_schemas
-from openlaunch.client.packing.interface import interface_of, made_types
+from openlaunch.client.packing.interface import interface_of, made_fields, made_types
 from openlaunch_worker.files import Shape
 
 if TYPE_CHECKING:
@@ -247,3 +248,15 @@ def test_what_a_type_statement_names_is_what_is_meant():
     found = properties(named)
     assert (found["a"]["x-openlaunch-binary"], found["a"]["x-openlaunch-dtype"]) == ("array", "float32")
     assert found["b"]["items"]["x-openlaunch-binary"] == "file"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no `type` statement")
+def test_a_type_that_is_within_itself_by_its_name_has_a_schema():
+    names = {}
+    exec("type Json = dict[str, Json] | list[Json] | str", names)
+
+    def recursive(x): ...
+
+    recursive.__annotations__ = {"x": names["Json"]}
+    assert made_fields(made_types(interface_of(recursive, has_model=False))) == {}
+    assert schemas(recursive)["Json"]["anyOf"][1]["items"] == {"$ref": "#/components/schemas/Json"}

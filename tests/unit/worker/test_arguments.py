@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import io
 import json
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from enum import Enum, IntEnum
@@ -16,7 +17,7 @@ import pydantic
 import pytest
 from typing_extensions import TypeAliasType
 
-from openlaunch_worker.arguments import TAKES, arguments_of
+from openlaunch_worker.arguments import TAKES, Makers, arguments_of
 from openlaunch_worker.failures import InvalidInput
 from openlaunch_worker.files import MAX_HEAD, File, Scratch, of_data_url, safe_name
 
@@ -124,6 +125,14 @@ def test_a_value_is_what_the_annotation_names(kind, value, made):
     found = make(kind, value)
     assert found == made
     assert type(found) is type(made)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no `type` statement")
+def test_a_type_may_be_within_itself_by_its_name():
+    names = {"date": dt.date}
+    exec("type Tree[T] = dict[str, Tree[T]] | list[Tree[T]] | T\ntype Json = list[Json] | str", names)
+    assert make(names["Tree"][dt.date], {"a": ["2026-01-02"]}) == {"a": [DAY]}
+    assert Makers().of(names["Json"]) is None  # it is JSON throughout
 
 
 @pytest.mark.parametrize(

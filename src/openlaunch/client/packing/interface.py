@@ -20,9 +20,11 @@ from openlaunch.client.packing.checker_imports import names_for_checkers
 from openlaunch_worker.arguments import Makers, hints_of, is_record, taken_apart
 from openlaunch_worker.binaries import name_of
 from openlaunch_worker.context import Context, is_context
-from openlaunch_worker.generics import unnamed
+from openlaunch_worker.generics import is_name, unnamed
 
 NONE = inspect.Parameter.empty
+MAX_NAMES = 1000
+"""Of `type` statements that are looked into: one may be within itself with ever other types for its variables."""
 
 
 class Interface(NamedTuple):
@@ -113,10 +115,15 @@ def made_fields(takes: dict[str, Any]) -> dict[Any, dict[str, Any]]:
     but the annotation uses it.
     """
     found: dict[Any, dict[str, Any]] = {}
+    names: set[Any] = set()
     makers = Makers()
     todo = list(takes.values())
-    while todo:
-        _, kind, inner = taken_apart(todo.pop())
+    while todo and len(names) < MAX_NAMES:
+        if is_name(kind := todo.pop()):
+            if kind in names:
+                continue  # it is within itself
+            names.add(kind)
+        _, kind, inner = taken_apart(kind)
         todo += inner
         if not is_record(kind) or kind in found:
             continue
