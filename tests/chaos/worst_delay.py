@@ -25,6 +25,7 @@ MIB = 1024 * 1024
 LARGEST = 60 * MIB
 """Of a prediction's body: a little less than the server allows."""
 
+DATA = Path(__file__).parents[1] / "data"
 PAUSE_SECONDS = 0.002
 ATTEMPTS = 3
 """Each kind is measured up to as often, and the best counts: on a busy machine, others delay predictions too."""
@@ -105,6 +106,19 @@ class Mallory:
         with LaunchClient(api_key=key, endpoint=client.server.url) as own:
             sync = own.deploy(lambda **_: None, name="mallory-sync", **SMALL)
             own.deploy(takes_file, name="mallory-file", **SMALL)
+            engine = own.create_model_bundle_from_command(
+                model_bundle_name="mallory-engine",
+                command=["python", "costly_engine/costly_engine.py"],
+                base_paths=[str(DATA / "costly_engine")],
+                healthcheck_route="/health",
+                openai={"routes": ["/v1/completions"]},
+            )
+            own.create_model_endpoint(
+                endpoint_name="mallory-engine",
+                model_bundle=engine,
+                endpoint_type="streaming",
+                **SMALL | {"memory": "1Gi"},
+            )
             queue = own.deploy(lambda **_: None, name="mallory-async", endpoint_type="async", **SMALL)
         self._bundle = sync.model_endpoint.bundle_id
         self.sync, self.queue = sync.model_endpoint.id, queue.model_endpoint.id
@@ -158,6 +172,19 @@ class Mallory:
         self.raw.put(f"/v1/batch-jobs/{job.json()['job_id']}", json={"cancel": True})
         return int(job.status_code)
 
+    def completion(self, prompt: str, **more: bytes) -> int:
+        given = b"".join(b', "%b": %b' % (name.encode(), value) for name, value in more.items())
+        body = b'{"prompt": "%b", "max_new_tokens": 1, "temperature": 0%b}' % (prompt.encode(), given)
+        return self.post("/v1/llm/completions-sync?model_endpoint_name=mallory-engine", body)
+
+    def file_of_completions(self) -> int:
+        content = (
+            b'{"prompts": ["x"], "max_new_tokens": 1, "temperature": 0, "more": ' + small(15 * MIB) + b"}"
+        )
+        made = self.raw.post("/v1/files", files={"file": ("a", content)}).json()["id"]
+        asked = {"model_config": {"model": "none"}, "input_data_path": made, "output_data_path": "a"}
+        return self.post("/v1/llm/batch-completions", json.dumps(asked).encode())
+
     def file_content(self) -> int:
         made = self.raw.post("/v1/files", files={"file": ("a", b"\x01" * (LARGEST // 2))}).json()["id"]
         return self.raw.get(f"/v1/files/{made}/content").status_code
@@ -201,6 +228,13 @@ KINDS: dict[str, Callable[[Mallory], int]] = {
         b'"f"\r\n\r\n1', 'a="' + ";" * 60_000
     ),
     "a body of parts with 60 MiB of args": lambda m: m.parts(args(small(LARGEST))[:-1] + b', "parts": []}'),
+    "a completion of 60 MiB of empty arrays": lambda m: m.completion(
+        "large", guided_json=b'{"a": ' + small(LARGEST) + b"}"
+    ),
+    "a completion whose engine answers 8 MiB of empty arrays": lambda m: m.completion("large"),
+    "a completion whose engine refuses it with 8 MiB": lambda m: m.completion("large refusal"),
+    "a completion whose engine streams 8 MiB of comments": lambda m: m.completion("comments"),
+    "batch completions of a file of 15 MiB of empty arrays": lambda m: m.file_of_completions(),
     "the OpenAPI document, for the first time": lambda m: m.raw.get("/openapi.json").status_code,
 }
 """The largest request of each kind."""
