@@ -20,9 +20,9 @@ def python():
 
 
 @contextmanager
-def openai_client(url, key):
+def openai_client(url, key, base="/v1"):
     """Give a function that calls a method of the package's client, and returns the outcome."""
-    command = [python(), str(DATA / "openai_caller.py"), f"{url}/v1", key]
+    command = [python(), str(DATA / "openai_caller.py"), f"{url}{base}", key]
     # Without the proxies and the settings of whoever runs the tests.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI")}
     with subprocess.Popen(

@@ -85,6 +85,16 @@ def test_an_unknown_model_is_404_with_names_that_are_near(call, model, message):
     assert len(error["message"]) < 1000
 
 
+@pytest.mark.parametrize("base", ["", "/v1/v1"])
+def test_a_wrong_base_url_is_told_of_as_clients_show_it(client, base):
+    with openai_client(client.server.url, client.server.api_key, base) as elsewhere:
+        error = elsewhere(CHAT, model="chat", **HELLO)["error"]
+        assert error["kind"] == "NotFoundError"
+        assert f"POST {base}/chat/completions; near paths: {ROUTES[0]}" in error["message"]
+        unserved = elsewhere("moderations.create", input="x")["error"]
+        assert unserved["message"].endswith(f"Not Found: POST {base}/moderations")
+
+
 @pytest.mark.parametrize("body", ["{}", '{"model": null}', '{"model": 1}', '{"model": ""}', "[]", '"chat"'])
 def test_a_body_that_names_no_model_is_400(raw, endpoint, body):
     answer = raw.post(ROUTES[0], content=body)

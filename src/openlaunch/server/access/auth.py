@@ -203,7 +203,7 @@ class Keyring:
         if any(name == PAGE_HEADER for name, _ in headers):
             raise Unauthorized("you are not signed in, or no longer: sign in with a key", code=SIGNED_OUT)
         raise Unauthorized(
-            "no API key was sent: send it as the user name of HTTP Basic, or as a Bearer token"
+            "no API key was sent: send it as a Bearer token, in X-API-Key, or as the user name of HTTP Basic"
         )
 
     def sign_in(self, key: str | None, link: str | None) -> tuple[Principal, str]:

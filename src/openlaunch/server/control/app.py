@@ -3,6 +3,7 @@
 import logging
 import traceback
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request
@@ -12,7 +13,14 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from openlaunch.errors import APIError, MethodNotAllowed, ServerError, Unprocessable, class_for_status
+from openlaunch.errors import (
+    APIError,
+    MethodNotAllowed,
+    NotFound,
+    ServerError,
+    Unprocessable,
+    class_for_status,
+)
 from openlaunch.server.asgi import (
     FAULT,
     HOT_METHODS,
@@ -63,6 +71,17 @@ log = logging.getLogger(__name__)
 
 OPENAI = (routes.FILES, routes.MODEL_BATCHES)
 """Where the errors are those of OpenAI's API too."""
+
+NO_ROUTE = "http_error"
+"""The code where nothing is served. OpenAI's clients show why only where the error has the shape of theirs."""
+
+MODEL_PATHS = sorted(
+    {routes.MODELS, routes.FILES, routes.MODEL_BATCHES, *routes.MODEL_ROUTES, *routes.MODEL_FORMS}
+)
+"""Paths with which an unknown one is compared."""
+
+MAX_PATH = 60
+"""Characters of a path that are compared."""
 
 MAX_ERRORS = 20
 """Of one request that are answered."""
@@ -135,7 +154,7 @@ def _answer(request: Request, problem: APIError) -> JSONResponse:
     context: Context = request.app.state.context
     context.counts.refused(problem)
     document = to_problem(problem, request_id)
-    if request.url.path.startswith(OPENAI):
+    if request.url.path.startswith(OPENAI) or problem.code == NO_ROUTE:
         document["error"] = described(problem)
     return JSONResponse(
         document,
@@ -169,7 +188,9 @@ def _api_error(request: Request, error: Exception) -> APIError:
             wrong = MethodNotAllowed(f"{path}: this path takes {' and '.join(allowed)}")
             wrong.allowed = allowed
             return wrong
-        return class_for_status(error.status_code)(f"{error.detail}: {path}", code="http_error")
+        near = get_close_matches(request.url.path[:MAX_PATH], MODEL_PATHS, cutoff=0.8)
+        hint = f"; near paths: {', '.join(near)}" if near and error.status_code == NotFound.status else ""
+        return class_for_status(error.status_code)(f"{error.detail}: {path}{hint}", code=NO_ROUTE)
     return server_fault(log, error, request_id_of(request.scope))
 
 
