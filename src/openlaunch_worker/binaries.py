@@ -95,7 +95,8 @@ def file_of(value: Any) -> File:
     except ValueError as error:
         given = f"text of {len(value)} characters"
         raise Misfit(
-            f"a file, a data: URL, an https:// URL or the id of an uploaded file is needed, and {given} came: {error}"
+            f"a file is needed: a data: URL, or for a parameter that is a file or a list of files also an https:// "
+            f"URL or the id of an uploaded file; {given} came: {error}"
         ) from None
 
 

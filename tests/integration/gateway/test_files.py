@@ -341,6 +341,8 @@ def test_an_id_that_is_not_of_the_callers_file_is_refused(client, raw, endpoints
         assert theirs.post("/e/admin/fi-shared", json={"data": "data:,abc"}).json()["size"] == 3
         answer = theirs.post("/e/admin/fi-shared", json={"data": uploaded})
         assert problem(answer, 422)["code"] == "file_not_found"
+    text = problem(raw.post("/e/fi-measure", json={"data": "file_1"}), 422)["detail"]
+    assert text.endswith("the id of an uploaded file; text of 6 characters came: it is not a data: URL")
     many = problem(raw.post("/e/fi-place", json={"file": uploaded, "others": [uploaded] * 1000}), 422)
     assert "1001 ids of files are given, at most 1000" in many["detail"]
 
