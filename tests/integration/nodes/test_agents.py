@@ -11,6 +11,8 @@ from typing import ClassVar
 
 import pytest
 from agents import TOKEN, agents, settings_of
+from http_service import http_service
+from hub_driver import WEIGHTS, Hub
 from nodes_driver import checks, node_of, where
 from server_driver import SMALL, args, eventually, running
 
@@ -36,6 +38,33 @@ def test_workers_of_an_endpoint_are_on_all_nodes(two):
             each.result().value for each in [pool.submit(endpoint.predict, args(seconds=1)) for _ in range(2)]
         ]
     assert {node_of(started, place) for place in places} == set(started)
+
+
+def weights(file: str) -> int:
+    return os.stat(os.path.join(os.environ["OPENLAUNCH_CACHE"], file)).st_size  # noqa: PTH116, PTH118
+
+
+def test_each_node_downloads_what_its_worker_needs_before_it(two):
+    _, client = two
+    own = type("OwnHub", (Hub,), {"seen": []})
+    with http_service(own) as service:
+        host = f"127.0.0.1:{service.server_port}"
+        endpoint = client.deploy(
+            weights,
+            name="weights",
+            prefetch=[f"http://{host}/plain/weights.bin"],
+            min_workers=2,
+            max_workers=2,
+            **SMALL,
+        )
+        eventually(lambda: endpoint.deployment_state().available_workers == 2)
+    assert own.seen
+    file = f"http/{host.replace(':', '_')}/plain/weights.bin"
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        sizes = [
+            each.result().value for each in [pool.submit(endpoint.predict, args(file=file)) for _ in range(4)]
+        ]
+    assert sizes == [len(WEIGHTS)] * 4
 
 
 def test_logs_of_all_nodes_are_read_and_followed(two):
