@@ -33,9 +33,13 @@ from openlaunch.server.prediction.idempotency import Answers
 from openlaunch.server.proxies import Proxies
 from openlaunch.server.settings import Settings
 from openlaunch.server.spans import Spans
+from openlaunch.wire.routes import HEALTHCHECK, HEALTHZ
 
 UNREAD_BYTES = 64 * 1024 * 1024
 """Memory for what has come of requests whose head is not there yet, and for what is sent behind a request."""
+
+ALIVE = b'{"status":"ok"}'
+"""The answer that the server is alive, before its control plane is there to give it."""
 
 
 class HttpParts:
@@ -44,7 +48,9 @@ class HttpParts:
     def __init__(self, context: Context, data: DataDir) -> None:
         settings = self._settings = context.settings
         self.resolver = EndpointResolver(context.keyring, context.lanes)
-        self.control_plane = LazyApp(partial(_control_plane, context))
+        self.control_plane = LazyApp(
+            partial(_control_plane, context), dict.fromkeys((HEALTHZ, HEALTHCHECK), ALIVE)
+        )
         config = _config(self.control_plane, settings)
         self.tls = config.ssl
         server = None if context.cluster is None else context.cluster.gateway

@@ -65,3 +65,26 @@ async def test_why_it_could_not_be_made_is_told():
         await later({"path": "/"}, nothing, nothing)
     with pytest.raises(ImportError):
         await later.made
+
+
+@in_loop
+async def test_some_requests_do_not_wait_for_it():
+    go, paths, sent = threading.Event(), [], []
+
+    def make():
+        assert go.wait(30)
+        return app_that_notes(paths)
+
+    async def send(message):
+        sent.append(message)
+
+    later = LazyApp(make, {"/alive": b"{}"})
+    alive = {"path": "/alive", "method": "GET"}
+    async with asyncio.timeout(30):
+        await later(alive, nothing, send)
+        assert [message.get("status") for message in sent] == [200, None]
+        assert (sent[1]["body"], paths) == (b"{}", [])
+        go.set()
+        await later.made
+        await later(alive, nothing, send)
+    assert paths == ["/alive"]
