@@ -22,7 +22,7 @@ from openlaunch.server.prediction.inputs import PredictInput, parse_json
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import QUICK_BYTES
-from openlaunch.server.queue.answering import Answerable, DoneTasks
+from openlaunch.server.queue.answering import Answerable, DoneTasks, body_of
 from openlaunch.server.queue.service import TaskService
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
@@ -133,6 +133,9 @@ class TaskRoutes:
             if count:
                 yield b", "
             count += 1
+            if record.state.done and record.result is not None:
+                yield body_of(record, record.result)  # a generator for each would take as long as the rest
+                continue
             async for piece in self._pieces_of(exchange, record):
                 yield piece
         yield b'], "pending": %d}' % (asked - count)

@@ -85,6 +85,9 @@ class Answerer:
 
         `make_url` signs the URL of a pickled result's key.
         """
+        if record.state.done and record.result is not None:
+            yield body_of(record, record.result)
+            return
         yield b'{"task_id": "%s", ' % record.id.encode()
         key = record.result_key or ""
         if not record.state.done:
@@ -92,8 +95,6 @@ class Answerer:
             yield rest % record.state.value.encode()
             notes = self._notes.of(record.id)
             yield b"}" if notes is None or notes.progress is None else b', "progress": %b}' % notes.progress
-        elif record.result is not None:
-            yield record.result[1:]
         elif key.endswith(".pkl"):
             yield pickled_body(make_url(key))[1:]
         else:
@@ -136,6 +137,11 @@ def _pages(sizes: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
         held += size
     if page:
         yield page
+
+
+def body_of(record: Answerable, result: bytes) -> bytes:
+    """Make the JSON body that answers for a task whose result is in memory."""
+    return b'{"task_id": "%s", %s' % (record.id.encode(), result[1:])
 
 
 def no_task(task_id: str) -> NotFound:
