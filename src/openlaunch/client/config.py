@@ -106,6 +106,8 @@ def find_ca_file(
         "the profile": of_profile,
     }
     source, path = next(((source, path) for source, path in named.items() if path), ("", None))
+    if path and not isinstance(path, str | Path):
+        raise ConfigurationError(f"{source} is {path!r:.100}: the path of a file is needed")
     if not path:
         return None
     try:

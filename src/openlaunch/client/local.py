@@ -57,6 +57,8 @@ class LocalServer:
             raise ConfigurationError(
                 "a local server needs more than the client: pip install 'openlaunch[server]'"
             )
+        if not isinstance(data_dir, str | Path | None):
+            raise TypeError(f"data_dir is {data_dir!r:.100}: the path of a folder is needed")
         self._temporary = data_dir is None
         self.data_dir = Path(data_dir or tempfile.mkdtemp(prefix="openlaunch-data-")).resolve()
         self._owner = os.getpid()

@@ -82,6 +82,9 @@ class Operations(ABC, RegistersUploads):
         certificates = find_ca_file(ca_file, address.ca_file)
         self._connect(Target.of(address, timeout, certificates, owner), RetryPolicy(max_retries))
 
+    # So that an error about an unknown keyword names what the caller has written.
+    __init__.__qualname__ = "LaunchClient"
+
     @abstractmethod
     def _connect(self, target: Target, retry: RetryPolicy) -> None: ...
 

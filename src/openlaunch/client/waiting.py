@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from openlaunch.client.effects import Flow
 from openlaunch.client.operations.predictions import BulkWait
 from openlaunch.client.predictions import Answer, EndpointRequest, checked_request
+from openlaunch.client.seconds import check_seconds
 from openlaunch.errors import WaitTimeout
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
 
@@ -151,6 +152,7 @@ class Gathering(Generic[F]):
         self._groups = list(groups.values())
         self._clock = clock
         self._timeout = timeout
+        check_seconds(timeout)
         self._deadline = None if timeout is None else clock() + timeout
 
     def groups(self) -> Sequence[Group[F]]:

@@ -149,3 +149,31 @@ def test_what_is_no_id_is_named(both, server, wrong, error):
     with pytest.raises(error, match="an id or a name is needed here"):
         both.call(both.client.get_task, wrong)
     assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda client: client.deploy(print, name="x", timeout="1"), "timeout is '1': a number of seconds"),
+        (lambda client: client.wait_for_batch_job("job", timeout="1"), "timeout is '1': a number of seconds"),
+        (lambda client: client.deploy(print, name="x", app_config=[1]), r"app_config is \[1\]: a dict"),
+        (
+            lambda client: client.batch_async_request(labels={}, model_bundle="b", urls="http://x"),
+            "urls is 'http",
+        ),
+        (
+            lambda client: client.batch_async_request(labels={}, model_bundle="b", inputs=[1]),
+            "inputs has 1: ",
+        ),
+        (lambda client: type(client)("key", "http://127.0.0.1:1", ca_file=3), "ca_file is 3: the path"),
+        (
+            lambda client: type(client)(url="http://127.0.0.1:1"),
+            r"^LaunchClient\(\) got an unexpected .* 'url'",
+        ),
+    ],
+)
+def test_a_wrong_type_is_named_before_anything_is_changed(both, server, call, said):
+    server.routes["GET /v1/model-endpoints"] = reply({"model_endpoints": []})
+    with pytest.raises((TypeError, openlaunch.OpenlaunchError), match=said):
+        both.call(call, both.client)
+    assert not any(request.command == "POST" for request in server.requests)

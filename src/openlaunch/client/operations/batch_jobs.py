@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 from openlaunch.client import bucket
@@ -21,6 +21,7 @@ from openlaunch.client.operations.bundles import BundleLike, bundle_id, upload
 from openlaunch.client.operations.keywords import BatchKeywords, given
 from openlaunch.client.predictions import unpickled
 from openlaunch.client.progress import InputsProgress
+from openlaunch.client.seconds import check_seconds
 from openlaunch.errors import BatchJobFailed, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.batch_jobs import (
@@ -60,11 +61,13 @@ def batch_async_request(
 
     Raises:
         ValueError: not exactly one of `urls` and `inputs` is given, or a value is not allowed.
-        TypeError: an input is not JSON, or a keyword is unknown.
+        TypeError: `urls` or `inputs` has another type, an input is not JSON, or a keyword is unknown.
         NotFound: there is no such bundle.
     """
     if bool(urls) == bool(inputs):
         raise ValueError("exactly one of urls and inputs is needed, and not empty")
+    _check_items("urls", urls, str, "['https://…']")
+    _check_items("inputs", inputs, dict, "[{'x': 1}]")
     format_of_results = _format(serialization_format)
     document: dict[str, Any] = {
         "model_bundle_id": (yield from bundle_id(model_bundle)),
@@ -87,6 +90,15 @@ def _format(name: str) -> str:
         return SerializationFormat(name.upper()).value
     except ValueError:
         raise ValueError(f"serialization_format is {name!r}: JSON or PICKLE is needed") from None
+
+
+def _check_items(name: str, items: object, kind: type, example: str) -> None:
+    """Raise TypeError unless something is a list of items of a type; a text would be a list of its letters."""
+    if isinstance(items, str | bytes | Mapping):
+        raise TypeError(f"{name} is {items!r:.100}: a list such as {example} is needed")
+    for item in items if isinstance(items, list | tuple) else ():
+        if not isinstance(item, kind):
+            raise TypeError(f"{name} has {item!r:.100}: a list such as {example} is needed")
 
 
 def _json_lines(urls: Sequence[str] | None, inputs: Sequence[dict[str, Any]] | None) -> bytes:
@@ -131,6 +143,7 @@ def wait_for_batch_job(
         WaitTimeout: it has not ended after `timeout` seconds; it keeps running.
         NotFound: there is no such job.
     """
+    check_seconds(timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     with InputsProgress(f"batch job {batch_job_id}", show_progress) as progress:
         while True:

@@ -12,6 +12,7 @@ from openlaunch.client.operations.endpoints import (
     refreshed,
     resolved,
 )
+from openlaunch.client.seconds import check_seconds
 from openlaunch.errors import EndpointFailed, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import CanaryStatus, StartCanaryRequest, UpdateCanaryRequest
@@ -97,6 +98,7 @@ def wait_for_canary(
         WaitTimeout: it is not SERVING after `timeout` seconds; it keeps running.
     """
     endpoint = yield from resolved(model_endpoint)
+    check_seconds(timeout)
     deadline, pause = clock() + timeout, FIRST_PAUSE_SECONDS
     while True:
         endpoint = yield from refreshed(endpoint)

@@ -21,6 +21,7 @@ from openlaunch.client.packing.documents import pack_schemas
 from openlaunch.client.packing.interface import interface_of, made_fields, made_types
 from openlaunch.client.packing.large_values import large_values
 from openlaunch.client.progress import StatusLine
+from openlaunch.client.seconds import check_seconds
 from openlaunch.errors import APIError, ConnectionFailed, PayloadTooLarge, ServerError
 from openlaunch.wire.bundles import ModelBundleResponse
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
@@ -111,6 +112,7 @@ def deploy(
         EndpointFailed: the endpoint did not become READY; the message has the reason.
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
     """
+    check_seconds(timeout)
     existing, code, creation, changes = yield from _prepared(
         fn,
         name=name,

@@ -21,6 +21,7 @@ from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoi
 from openlaunch.client.operations import keywords
 from openlaunch.client.operations.bundles import BundleLike, bundle_id
 from openlaunch.client.predictions import callback_auth
+from openlaunch.client.seconds import check_seconds
 from openlaunch.errors import BadRequest, Conflict, EndpointFailed, NotFound, Unprocessable, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import (
@@ -302,6 +303,7 @@ def wait_until_ready(
         EndpointFailed: it became UPDATE_FAILED, or is being deleted.
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
     """
+    check_seconds(timeout)
     deadline, pause = clock() + timeout, FIRST_PAUSE_SECONDS
     reported: tuple[EndpointStatus, str | None] | None = None
     while True:

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 from openlaunch.client.effects import Flow, Request, call, json_body, path_to, takes_owner, url_with
 from openlaunch.client.models import checked
 from openlaunch.client.operations.keywords import ResourceKeywords, given
+from openlaunch.client.seconds import check_seconds
 from openlaunch.errors import BatchJobFailed, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.image_jobs import (
@@ -178,6 +179,7 @@ def wait_for_docker_image_batch_job(batch_job_id: str, timeout: float | None = N
         NotFound: there is no such job.
     """
     path = path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)
+    check_seconds(timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         left = POLL_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())

@@ -35,6 +35,7 @@ from openlaunch.client.predictions import (
     unpickled,
 )
 from openlaunch.client.retry import TransportFailure
+from openlaunch.client.seconds import check_seconds
 from openlaunch.errors import APIError, ConnectionFailed, OpenlaunchError, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.ids import new_id
@@ -89,14 +90,6 @@ def _prediction(
         idempotent=IDEMPOTENCY_KEY in headers,
         prediction=True,
     )
-
-
-def check_seconds(timeout: object) -> None:
-    """Raise TypeError unless a timeout is a number of seconds, or None, and ValueError where it is nan."""
-    if not (timeout is None or isinstance(timeout, int | float)):
-        raise TypeError(f"timeout is {timeout!r}: a number of seconds is needed")
-    if timeout is not None and math.isnan(timeout):
-        raise ValueError("timeout is nan: a number of seconds is needed")
 
 
 def _checked(request: object, timeout: object = None) -> EndpointRequest:

@@ -27,6 +27,9 @@ def read_app_config(app_config: dict[str, Any] | str | Path | None) -> dict[str,
     """
     if app_config is None or isinstance(app_config, dict):
         return app_config
+    given: object = app_config
+    if not isinstance(given, str | Path):
+        raise BundleError(f"app_config is {given!r:.100}: a dict, or the path of a JSON file, is needed")
     try:
         document = json.loads(Path(app_config).read_text("utf-8"))
     except (OSError, ValueError) as error:
