@@ -229,3 +229,20 @@ def test_what_the_kernel_refuses_is_left_out_where_it_is_not_required(place):
     said = place.run("setsid sleep 600 & echo started", before=forbid_user_namespaces, sandboxes=sandboxes)
     assert "not isolated as it could be" in said
     assert said.endswith("started\n")
+
+
+def test_where_the_kernel_refuses_it_has_no_rights_and_no_descriptors_all_the_same(place):
+    with (place.root / "secret").open() as secret:
+        os.set_inheritable(secret.fileno(), True)
+        os.dup2(secret.fileno(), 200)
+        try:
+            said = place.run(
+                "echo said; id -u; grep -E 'Cap(Prm|Eff|Amb)|NoNewPrivs' /proc/self/status; ls /proc/$$/fd",
+                before=forbid_user_namespaces,
+                sandboxes=Sandboxes(hidden=(str(place.root),)),
+            )
+        finally:
+            os.close(200)
+    nothing = "0" * 16
+    rights = ["CapPrm:", nothing, "CapEff:", nothing, "CapAmb:", nothing, "NoNewPrivs:", "1"]
+    assert said[said.index("said\n") :].split() == ["said", str(place.uid or USER), *rights, "0", "1", "2"]
