@@ -172,11 +172,23 @@ def _rows(found: Sequence["EndpointSummary"], row: Row, width: int, most: int) -
     return lines, 0
 
 
+def _shortened(name: str, room: int) -> str:
+    """Leave out the middle of a name that is too long: what tells names apart is often at their end."""
+    if len(name) <= room:
+        return name
+    end = room // 3
+    return f"{name[: room - end - 1]}…{name[-end:]}"
+
+
 def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
     from rich.cells import set_cell_size
 
     name, status, *numbers = zip(cells, widths, strict=True)
-    texts = [set_cell_size(*name), set_cell_size(*status), *(text.rjust(room) for text, room in numbers)]
+    texts = [
+        set_cell_size(_shortened(*name), name[1]),
+        set_cell_size(*status),
+        *(text.rjust(room) for text, room in numbers),
+    ]
     return " ".join(texts)
 
 

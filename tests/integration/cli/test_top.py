@@ -106,6 +106,7 @@ def test_it_shows_what_is_wrong_first_and_ends_by_q(terminal):
     names = [line.split()[0] for line in lines if line.strip()]
     assert names.index("fails") < names.index("broken")
     assert next(at for at, line in enumerate(lines) if line.startswith(LONG[:10])) > names.index("broken")
+    assert any(name.startswith(LONG[:10]) and name.endswith(LONG[-3:]) for name in names)
     assert b"\x1b[2J here" not in screen.shown
     screen.press(b"\x1b[A")  # an arrow ends nothing
     screen.read_until("q ends this")
