@@ -111,7 +111,7 @@ def test_bytes_are_written_as_they_are(folder, capfd):
         ),
         (["later", "--load", "load", "--args", '{"p": {"x": "a"}}'], "p.x: "),
         (["size", "--args", "file=@nowhere"], "there is no file 'nowhere'"),
-        (["size", "--args", "file=text"], "a file, a data: URL"),
+        (["size", "--args", "file=text"], "a file is needed: a data: URL"),
         (["count", "--args", "n=@args.json"], "n: it is not a file"),
         (["count", "--args", "5"], "an object is needed"),
         (["nan"], "NaN"),

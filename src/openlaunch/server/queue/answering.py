@@ -83,11 +83,9 @@ class Answerer:
     async def pieces_of(self, record: Answerable, make_url: Callable[[str], str]) -> AsyncIterator[bytes]:
         """Make the JSON body that answers for a task, in pieces; of an artifact, no more is in memory at a time.
 
-        `make_url` signs the URL of a pickled result's key.
+        `make_url` signs the URL of a pickled result's key. The first piece is the brace and the task's id, which an answer
+        by name leaves out.
         """
-        if record.state.done and record.result is not None:
-            yield body_of(record, record.result)
-            return
         yield b'{"task_id": "%s", ' % record.id.encode()
         key = record.result_key or ""
         if not record.state.done:
@@ -95,6 +93,8 @@ class Answerer:
             yield rest % record.state.value.encode()
             notes = self._notes.of(record.id)
             yield b"}" if notes is None or notes.progress is None else b', "progress": %b}' % notes.progress
+        elif record.result is not None:
+            yield record.result[1:]
         elif key.endswith(".pkl"):
             yield pickled_body(make_url(key))[1:]
         else:
