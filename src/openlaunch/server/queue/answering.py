@@ -83,8 +83,8 @@ class Answerer:
     async def pieces_of(self, record: Answerable, make_url: Callable[[str], str]) -> AsyncIterator[bytes]:
         """Make the JSON body that answers for a task, in pieces; of an artifact, no more is in memory at a time.
 
-        `make_url` signs the URL of a pickled result's key. The first piece is the brace and the task's id, which an answer
-        by name leaves out.
+        `make_url` signs the URL of a pickled result's key. The first piece is the brace and the task's id, which an
+        answer by name leaves out.
         """
         yield b'{"task_id": "%s", ' % record.id.encode()
         key = record.result_key or ""
