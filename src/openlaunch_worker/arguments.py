@@ -29,6 +29,9 @@ from openlaunch_worker.files import SCRATCH, File, Scratch
 from openlaunch_worker.generics import filled_in, is_name, unnamed
 from openlaunch_worker.shapes import FIELDS, TAKES
 
+OTHERS: Final = "**"
+"""The name that the type of further arguments is under, of which no parameter can have it."""
+
 Make = Callable[[Any], Any]
 """Makes a value of an annotation's type of JSON; a `Misfit` says why that can't be."""
 
@@ -38,8 +41,12 @@ class Arguments:
 
     def __init__(self, takes: Mapping[str, Any], fields: Mapping[Any, Mapping[str, Any]]) -> None:
         makers = Makers(fields)
-        self._makers = {name: make for name, kind in takes.items() if (make := makers.of(kind)) is not None}
-        self._files = [name for name, kind in takes.items() if is_binary(kind)]
+        self._named = takes.keys() - {OTHERS}
+        self._makers = {name: make for name in self._named if (make := makers.of(takes[name])) is not None}
+        others = takes.get(OTHERS, Any)
+        self._others = makers.of(others)
+        self._files = [name for name in self._named if is_binary(takes[name])]
+        self._others_are_files = is_binary(others)
 
     def make(self, args: Any, scratch: Scratch) -> Any:
         """Return the arguments to call with. Raise `InvalidInput` where one does not fit."""
@@ -48,7 +55,7 @@ class Arguments:
         SCRATCH.set(scratch)
         token = _TRIED.set({})
         try:
-            return _each(self._makers, args)
+            return _each(self._of(args), args)
         except Misfit as misfit:
             raise InvalidInput(f"{'.'.join(map(str, misfit.path))}: {misfit.reason}") from None
         except RecursionError:
@@ -56,12 +63,19 @@ class Arguments:
         finally:
             _TRIED.reset(token)
 
+    def _of(self, args: dict[str, Any]) -> dict[str, Make]:
+        """Return what makes these arguments, by name."""
+        if self._others is None:
+            return self._makers
+        return dict.fromkeys(args.keys() - self._named, self._others) | self._makers
+
     def downloads(self, args: Any) -> "Downloads | None":
         """Return the download of the files that are given by URL; None where there are none."""
-        if not self._files or type(args) is not dict:
+        if not (self._files or self._others_are_files) or type(args) is not dict:
             return None
+        files = self._files + (sorted(args.keys() - self._named) if self._others_are_files else [])
         places: list[tuple[Any, Any, Transfer]] = []
-        for name in self._files:
+        for name in files:
             given = args.get(name)
             found = (
                 [(args, name, given)] if type(given) is not list else [(given, *e) for e in enumerate(given)]

@@ -9,17 +9,30 @@ from datetime import date
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required, TypedDict, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    TypedDict,
+    TypeVar,
+    Unpack,
+)
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 import pytest
+import typing_extensions
 from typing_extensions import TypeAliasType
 
 from openlaunch.client.packing.documents import pack_schemas
 from openlaunch.client.packing.interface import interface_of, made_fields, made_types
-from openlaunch_worker.files import Shape
+from openlaunch_worker.arguments import Arguments
+from openlaunch_worker.failures import InvalidInput
+from openlaunch_worker.files import Scratch, Shape
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -170,7 +183,7 @@ def test_a_worker_makes_what_json_does_not_have():
 def test_an_annotation_that_gives_the_function_nothing_is_named():
     def fn(model: "Unknown", a: int, b: "Unknown", c: list[Holder], d: Point, **others: date): ...
 
-    assert [why.partition(":")[0] for why in interface_of(fn, has_model=True).unread] == ["b", "c", "others"]
+    assert [why.partition(":")[0] for why in interface_of(fn, has_model=True).unread] == ["b", "c"]
 
 
 @pytest.mark.parametrize("kind", [int, str, Any, "list[Any]", dict[str, Point]])
@@ -214,6 +227,44 @@ def test_further_arguments_by_name_have_the_schema_of_their_annotation():
     def fn(x: int, **others: int): ...
 
     assert schemas(fn)["RequestSchema"]["additionalProperties"] == {"type": "integer"}
+
+
+def test_further_arguments_alone_have_a_schema():
+    def fn(**others: date): ...
+
+    assert schemas(fn)["RequestSchema"]["additionalProperties"] == {"type": "string", "format": "date"}
+
+
+class Given(TypedDict, total=False):
+    when: Required[date]
+    width: "NotRequired[Annotated[int, pydantic.Field(ge=1)]]"
+
+
+@pytest.mark.parametrize("unpack", [Unpack, typing_extensions.Unpack])
+def test_arguments_of_an_unpacked_typed_dict_are_parameters(unpack):
+    def fn(x: int, **given): ...
+
+    fn.__annotations__["given"] = unpack[Given]
+    request = schemas(fn)["RequestSchema"]
+    assert request["required"] == ["x", "when"]
+    assert request["properties"]["width"] == {"type": "integer", "minimum": 1}
+    assert request["additionalProperties"] is False
+    assert made_types(interface_of(fn, has_model=False)) == {
+        "x": int,
+        "when": date,
+        "width": int,
+    }
+
+
+def test_a_worker_makes_what_further_arguments_are_of_and_leaves_those_with_a_name():
+    def fn(x: str, y: int, **others: date): ...
+
+    makes = Arguments(made_types(interface_of(fn, has_model=False)), {})
+    given = {"x": "2024-01-01", "y": 2.0, "a": "2024-01-02", "**": "2024-01-03"}
+    made = {"x": "2024-01-01", "y": 2, "a": date(2024, 1, 2), "**": date(2024, 1, 3)}
+    assert makes.make(given, Scratch()) == made
+    with pytest.raises(InvalidInput, match=r"^b: it is not date"):
+        makes.make(given | {"b": "soon"}, Scratch())
 
 
 def test_annotations_name_own_modules_that_are_imported_for_type_checkers(tmp_path, monkeypatch):

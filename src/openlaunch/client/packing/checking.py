@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from openlaunch.client.packing.documents import adapter_of
-from openlaunch.client.packing.interface import Interface
+from openlaunch.client.packing.interface import NONE, Interface
 from openlaunch_worker.arguments import is_binary
 from openlaunch_worker.files import File
 
@@ -16,11 +16,12 @@ def misfits(interface: Interface, args: dict[str, Any]) -> list[str]:
     found = []
     for name, value in args.items():
         parameter = (interface.parameters or {}).get(name)
-        if parameter is None or is_binary(parameter.annotation):
+        kind = interface.others if parameter is None else parameter.annotation
+        if kind is NONE or is_binary(kind):
             continue
         if isinstance(value, File):
             found.append(f"{name}: it is not a file, and one came")
-        elif (adapter := adapter_of(parameter.annotation)) is not None:
+        elif (adapter := adapter_of(kind)) is not None:
             found += _compared(name, adapter, value)
     return found
 

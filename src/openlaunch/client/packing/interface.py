@@ -16,19 +16,27 @@ from collections.abc import (
 )
 from typing import Any, NamedTuple
 
+import typing_extensions
+
 from openlaunch.client.packing.checker_imports import names_for_checkers
-from openlaunch_worker.arguments import Makers, hints_of, is_record, taken_apart
+from openlaunch_worker.arguments import OTHERS, Makers, hints_of, is_record, taken_apart
 from openlaunch_worker.binaries import name_of
 from openlaunch_worker.context import Context, is_context
 from openlaunch_worker.generics import is_name, unnamed
 
 NONE = inspect.Parameter.empty
+LEFT_OUT = object()
+"""The default of what may be left out and then is not there."""
+_PRESENCE = (typing.Required, typing.NotRequired)
+_UNPACK = (typing.Unpack, typing_extensions.Unpack)
 MAX_NAMES = 1000
 """Of `type` statements that are looked into: one may be within itself with ever other types for its variables."""
 
 
 class Interface(NamedTuple):
     """The types of a function's parameters and of its value; `is_open`: it takes others by name, too, of `others`.
+
+    The fields of a TypedDict that `**` takes with `Unpack` are parameters.
 
     `parameters` is None, and `returns` is `NONE`, where nothing is annotated. `context` is the name of the parameter
     that no request has, which is for the context.
@@ -53,15 +61,45 @@ def interface_of(fn: Callable[..., Any], *, has_model: bool) -> Interface:
     given = [p.replace(annotation=hints.get(p.name, NONE)) for p in written]
     unread = tuple(why for one, read in zip(written, given, strict=True) if (why := _why_unread(one, read)))
     context = next((p.name for p in given if is_context(p.annotation)), None)
-    given = [p for p in given if p.name != context]
+    given = [one for p in given if p.name != context for one in _unpacked(p)]
     named = {p.name: p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     can_be_named = not any(p.kind is p.POSITIONAL_ONLY for p in given)
-    is_annotated = can_be_named and any(p.annotation is not NONE for p in named.values())
     others = [p.annotation for p in given if p.kind is p.VAR_KEYWORD]
+    is_annotated = can_be_named and any(
+        kind is not NONE for kind in (*(p.annotation for p in named.values()), *others)
+    )
     returns = _item(hints.get("return", NONE))
     return Interface(
         named if is_annotated else None, bool(others), returns, context, unread, *others or (NONE,)
     )
+
+
+def _unpacked(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """Return a parameter, or those that `**options: Unpack[Options]` stands for."""
+    if parameter.kind is not parameter.VAR_KEYWORD or typing.get_origin(parameter.annotation) not in _UNPACK:
+        return [parameter]
+    kind = typing.get_args(parameter.annotation)[0]
+    if not typing.is_typeddict(kind):
+        return [parameter]
+    try:
+        hints = hints_of(kind)
+    except Exception:
+        return [parameter.replace(annotation=NONE)]  # it names what is not there
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=typing.get_args(hint)[0] if typing.get_origin(hint) in _PRESENCE else hint,
+            default=NONE if _is_needed(name, hint, kind) else LEFT_OUT,
+        )
+        for name, hint in hints.items()
+    ]
+
+
+def _is_needed(name: str, hint: Any, kind: Any) -> bool:
+    """Return whether a field has to be there; of annotations that are texts, Python does not read that."""
+    origin = typing.get_origin(hint)
+    return origin is typing.Required if origin in _PRESENCE else name in kind.__required_keys__
 
 
 def _why_unread(written: inspect.Parameter, read: inspect.Parameter) -> str | None:
@@ -73,9 +111,6 @@ def _why_unread(written: inspect.Parameter, read: inspect.Parameter) -> str | No
                 f"the annotation {written.annotation!r} names nothing that is there outside of TYPE_CHECKING, "
                 "nor a module of your own"
             )
-    elif written.kind is written.VAR_KEYWORD:
-        if read.annotation is not int and _is_made(Makers(), read.annotation):
-            what = "an annotation of ** makes no objects"
     else:
         what = _unreadable_field(read.annotation)
     return f"{written.name}: {what}" if what else None
@@ -105,6 +140,9 @@ def made_types(interface: Interface, *, of_request: bool = True) -> dict[str, An
         for name, parameter in parameters.items()
         if _is_made(makers, parameter.annotation)
     }
+    if interface.parameters is not None and of_request and _is_made(makers, interface.others):
+        # What has a name of its own is not among the others.
+        made = dict.fromkeys(parameters, Any) | made | {OTHERS: rebuilt(interface.others, keep=_is_ours)}
     return made if interface.context is None else made | {interface.context: Context}
 
 
