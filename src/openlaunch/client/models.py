@@ -45,6 +45,11 @@ class ModelBundle:
     schema_location: str | None = field(default=None, repr=False)
     flavor: Flavor | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        for name, value in (("name", self.name), ("id", self.id or "")):
+            if not isinstance(value, str):
+                raise TypeError(f"ModelBundle: {name} is {value!r:.100}: text is needed")
+
     @property
     def bundle_id(self) -> str | None:
         """The id."""

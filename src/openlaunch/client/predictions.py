@@ -28,9 +28,10 @@ class EndpointRequest:
 
     Args:
         url: of a file, whose bytes are given to the predict function: `predict_fn(bytes)`.
-        args: values by name, given to the predict function as keywords: `predict_fn(**args)`. Beside those of JSON
-            they may be bytes, paths of files, `openlaunch.File`, images of Pillow, arrays, dates and the like, for
-            functions whose annotations take them; arrays of the answer are then such, too.
+        args: values by name, given to the predict function as keywords: `predict_fn(**args)`. What is not a dict is
+            given as it is: `predict_fn(args)`. Beside those of JSON, values may be bytes, paths of files,
+            `openlaunch.File`, images of Pillow, arrays, dates and the like, for functions whose annotations take
+            them; arrays of the answer are then such, too.
         callback_url: where the result of an async task is POSTed.
         callback_auth_kind: "basic" (with username and password) or "mtls" (with cert and key, as PEM text).
         callback_auth_username: for "basic".

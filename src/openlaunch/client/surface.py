@@ -13,6 +13,9 @@ from openlaunch.client.effects import Flow
 from openlaunch.client.operations.keywords import check_known
 from openlaunch.client.watcher import AsyncWatcher, Watcher
 
+MAX_NAMED = 5
+"""Keywords that an error lists."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,7 +60,7 @@ def blocking(
     signature = _signature_of(operation)
 
     def method(self: BlockingClient, *args: P.args, **kwargs: P.kwargs) -> Any:
-        check_known(kwargs, signature.parameters)
+        _check_given(args, kwargs, signature)
         result = self.run(operation(*args, **kwargs))
         return result if then is None else then(self, result)
 
@@ -77,7 +80,7 @@ def awaitable(
     signature = _signature_of(operation)
 
     async def method(self: AwaitableClient, *args: P.args, **kwargs: P.kwargs) -> Any:
-        check_known(kwargs, signature.parameters)
+        _check_given(args, kwargs, signature)
         result = await self.run(operation(*args, **kwargs))
         return result if then is None else then(self, result)
 
@@ -94,6 +97,21 @@ def _described(
     parameters = [itself, *signature.parameters.values()]
     method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return method
+
+
+def _check_given(args: tuple[Any, ...], kwargs: dict[str, Any], signature: inspect.Signature) -> None:
+    """Raise TypeError, which says what to write, for an unknown keyword, or for too many values without a name."""
+    check_known(kwargs, signature.parameters)
+    parameters = signature.parameters.values()
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        return
+    first = [one.name for one in parameters if one.kind is not one.KEYWORD_ONLY]
+    if len(args) > len(first):
+        named = [f"{one.name}=…" for one in parameters if one.kind is one.KEYWORD_ONLY]
+        raise TypeError(
+            f"{len(args)} values came without a name, and {', '.join(first) or 'none'} can be given so; "
+            + (f"give others by name: {', '.join(named[:MAX_NAMED])}" if named else "there are no others")
+        )
 
 
 def _signature_of(operation: Callable[..., Any]) -> inspect.Signature:

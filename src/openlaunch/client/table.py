@@ -77,6 +77,7 @@ class Operations(ABC, RegistersUploads):
     ) -> None:
         address = find_address(api_key, endpoint, profile=profile, keep_path=use_path_with_custom_endpoint)
         _check_limits(timeout, max_retries)
+        _check_owner(owner)
         self.url = address.url
         self.self_hosted = self_hosted
         certificates = find_ca_file(ca_file, address.ca_file)
@@ -190,6 +191,11 @@ class Operations(ABC, RegistersUploads):
     delete_subscription = Operation(subscriptions.delete_subscription)
     drain_node = Operation(nodes.drain_node)
     remove_node = Operation(nodes.remove_node)
+
+
+def _check_owner(owner: object) -> None:
+    if not isinstance(owner, str | None):
+        raise ConfigurationError(f"owner is {owner!r:.100}: the name of an owner is needed, or '*' for all")
 
 
 def _check_limits(timeout: float, max_retries: int) -> None:

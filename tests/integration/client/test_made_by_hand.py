@@ -133,6 +133,12 @@ def test_a_model_endpoint_says_what_is_wrong_with_its_fields():
         ModelEndpoint(name=3)
 
 
+@pytest.mark.parametrize("fields", [{"name": 3}, {"name": None}, {"name": "b", "id": 3}])
+def test_a_model_bundle_says_what_is_wrong_with_its_fields(fields):
+    with pytest.raises(TypeError, match=r"ModelBundle: (name|id) is (3|None): text is needed"):
+        ModelBundle(**fields)
+
+
 @pytest.mark.parametrize("wrong", [None, 3, ["a"]])
 def test_what_is_no_bundle_is_named(both, server, wrong):
     needed = rf"a model bundle, its name or its id is needed here, not {re.escape(repr(wrong))}"
@@ -166,6 +172,18 @@ def test_what_is_no_id_is_named(both, server, wrong, error):
             "inputs has 1: ",
         ),
         (lambda client: type(client)("key", "http://127.0.0.1:1", ca_file=3), "ca_file is 3: the path"),
+        (
+            lambda client: type(client)("key", "http://127.0.0.1:1", owner=3),
+            "owner is 3: the name of an owner",
+        ),
+        (
+            lambda client: client.edit_model_endpoint("f1", 5),
+            "2 values came without a name, and none can be given so; give others by name: model_endpoint=…, model_b",
+        ),
+        (
+            lambda client: client.deploy(print, "f1"),
+            "2 values came without a name, and fn can be given so; give others by name: name=…, endpoint_type=…",
+        ),
         (
             lambda client: type(client)(url="http://127.0.0.1:1"),
             r"^LaunchClient\(\) got an unexpected .* 'url'",
