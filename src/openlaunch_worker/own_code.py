@@ -152,11 +152,11 @@ def _register(module: str, path: tuple[str, ...], entries: Any) -> None:
         found = getattr(found, name)
     if isinstance(found, list):
         found.extend(entries)
-    elif isinstance(found, ModuleType | type):
+    elif isinstance(found, set) or (isinstance(found, dict) and isinstance(entries, dict)):
+        found.update(entries)
+    else:
         for name, value in entries.items():
             setattr(found, name, value)
-    else:
-        found.update(entries)
 
 
 def _prepare_children(file: BinaryIO, kept: Path) -> None:

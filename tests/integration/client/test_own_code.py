@@ -65,6 +65,20 @@ textwrap.shorten = better
 textwrap.TextWrapper.fill = lambda self, text: "filled"
 knobs.worse = better
 
+def configure():
+    from app.knobs import settings as chosen
+    chosen.debug = True
+    chosen.inner.root = pathlib.Path("data")
+    setattr(knobs, "from_environ", "by the script")
+    chosen.hook = better
+    knobs.note.calls = 1
+configure()
+def set_in_objects():
+    knobs.settings.runs += 1
+    chosen = knobs.settings
+    return [chosen.debug, str(chosen.inner.root), knobs.from_environ, chosen.hook(), knobs.note.calls, chosen.runs]
+knobs.settings.runs = 5
+
 spec = importlib.util.spec_from_file_location("renamed", "more/version_2.py")
 renamed = sys.modules["renamed"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(renamed)
@@ -128,7 +142,7 @@ def config(): return json.loads(pathlib.Path("settings.json").read_text())
 
 ALL = {f.__name__: f for f in (cache, late, found_by_name, data, init, script_state, stored, dispatched, forked,
                                spawned, words, fails_here, fails_there, color, nested, config, registries,
-                               shared, marks, set_from_outside, names, replaced, logging_is_one)}
+                               shared, marks, set_from_outside, set_in_objects, names, replaced, logging_is_one)}
 def predict(what): return ALL[what]()
 
 if __name__ == "__main__":
@@ -153,6 +167,9 @@ FILES = {
     "app/words.txt": "some words",
     "app/knobs.py": "THRESHOLD = 0.5\nOPTIONS = {'beam': 1}\nseen = []\ncounted = 0\n"
     "class Model:\n    depth: int = 1\n"
+    "class Inner: root = None\n"
+    "class Settings:\n    def __init__(self):\n        self.debug, self.inner, self.runs = False, Inner(), 0\n"
+    "settings = Settings()\nimport os\nfrom_environ = os.environ.get('NOWHERE')\n"
     "def worse(): return 'worse'\ndef note(): seen.append(1)\n"
     "def count():\n    global counted\n    counted += 1\n    return counted\n",
     "code.py": "NAME = 'own code'",
@@ -239,6 +256,7 @@ def worker(bundles):
         ("shared", 2),
         ("marks", [True, "the default"]),
         ("set_from_outside", [0.9, {"beam": 5}, 3, "better", [], 1]),
+        ("set_in_objects", [True, "data", "by the script", "better", 1, 6]),
         ("names", ["renamed", "own code"]),
         ("replaced", ["better", "filled"]),
     ],

@@ -10,7 +10,7 @@ from io import BytesIO
 
 import pytest
 
-from openlaunch.client.packing import code_files
+from openlaunch.client.packing import code_files, unpacked_zips
 from openlaunch.client.packing.callables import pack_callables
 from openlaunch.client.packing.folders import Choice, files_below
 from openlaunch.client.packing.local_packages import local_packages, notes_about
@@ -151,15 +151,41 @@ def test_modules_that_are_no_source_files_go_along(project):
     assert packed(load) == {"modules/compiled.pyc", f"modules/{fast}"}
 
 
-def test_modules_in_a_zip_go_along_with_what_is_used_of_them(project, monkeypatch):
+def late_imports():
+    import zipped_package.helper
+
+    return zipped_package.helper
+
+
+def test_modules_in_a_zip_go_along_as_files(project, monkeypatch):
+    """A zipapp is one, and has its own modules in it, which it may import late."""
     home = project()
     with zipfile.ZipFile(home / "library.zip", "w") as archive:
         archive.writestr("zipped.py", "K = 2\ndef times(x):\n    return K * x\n")
+        archive.writestr("zipped_package/__init__.py", "")
+        archive.writestr("zipped_package/helper.py", "import zipped")
+        archive.writestr("zipped_package/data.txt", "")
+        archive.writestr("zipped_script.py", "import openlaunch\ndef f(): pass")
     monkeypatch.syspath_prepend(home / "library.zip")
     import zipped
+    import zipped_script
 
-    assert OwnModules().is_by_value("zipped")
-    assert packed(zipped.times) == set()
+    assert packed(zipped.times) == {"modules/zipped.py"}
+    package = {f"modules/zipped_package/{name}" for name in ("__init__.py", "helper.py", "data.txt")}
+    assert packed(late_imports) == {"modules/zipped.py", *package}
+    assert packed(zipped_script.f) == set()
+
+
+def test_modules_in_a_large_zip_go_along_with_what_is_used_of_them(project, monkeypatch):
+    monkeypatch.setattr(unpacked_zips, "MAX_UNPACKED", 20)
+    home = project()
+    with zipfile.ZipFile(home / "large.zip", "w") as archive:
+        archive.writestr("in_large.py", "K = 2\ndef times(x):\n    return K * x\n")
+    monkeypatch.syspath_prepend(home / "large.zip")
+    import in_large
+
+    assert OwnModules().is_by_value("in_large")
+    assert packed(in_large.times) == set()
 
 
 @pytest.mark.parametrize("text", ["import openlaunch", "import pytest", "import near", "from near import x"])
@@ -288,6 +314,16 @@ def test_what_can_not_be_pickled_is_named_with_its_module_variable_and_type():
     assert f"the global 'HOLDER' of {__name__}, of type {__name__}.Holder" in str(caught.value)
     assert "'parts', of type dict → the value of 'lock', of type list" in str(caught.value)
     assert "of type _thread.lock. " in str(caught.value)
+
+
+def test_what_a_script_sets_in_an_object_and_can_not_go_along_is_named(project, caplog):
+    project(
+        with_state__dot__py="class State: lock = None\nstate = State()\ndef held(): return state.lock",
+        sets_state__dot__py="import threading\nfrom with_state import state\nstate.lock = threading.Lock()",
+    )
+    importlib.import_module("sets_state")
+    packed(importlib.import_module("with_state").held)
+    assert "with_state.state.lock does not go along as it is set here: a lock can't" in caplog.text
 
 
 def test_many_threads_pack_at_once(project):

@@ -8,10 +8,12 @@
 `pickles.py`        functions and what belongs to them, as pickles
 `pickler.py`        pickles functions: by name what workers can import, by value the rest
 `definitions.py`    classes and functions that pickles made in workers may name
-`registrations.py`  what scripts have put into modules; `changed_values.py`: values that are changed there
+`registrations.py`  what scripts have put into modules; `changed_values.py`: values that are changed there;
+                    `set_attributes.py`: what scripts set there by name
 `source_texts.py`   the sources of code that goes along, for tracebacks
 `code_objects.py`   what is in code objects; `class_names.py`: names for classes of scripts
-`own_code.py`       the user's own modules that functions use; `local_packages.py`: editable installs
+`own_code.py`       the user's own modules that functions use; `local_packages.py`: editable installs;
+                    `unpacked_zips.py`: modules in zips
 `code_files.py`     the files of those modules and of folders; `folders.py`, `bytecode.py`
 `unpicklable.py`    finds what can't be pickled; `large_values.py`: what makes a bundle large
 ==================  =============================================================================

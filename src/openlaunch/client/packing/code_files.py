@@ -61,7 +61,8 @@ def collect(sources: Collection[Source], code_dir: Path | None, choice: Choice) 
     notes = notes_about((source.name for source in sources), site_folders())
     files.update((f"{MODULES}/{name}", file) for name, file in notes.items())
     _check(files, MAX_MODULES_BYTES, "the modules that the functions use, with their packages' data,")
-    imported = {source.file for source in sources if source.is_python}
+    # Bytecode has the path that it was compiled for, and the same code is to be the same bytes.
+    imported = {source.file for source in sources if source.is_python and not source.is_unpacked}
     made = {place_of_bytecode(name): compiled(file) for name, file in files.items() if file in imported}
     bytecode = {name: data for name, data in made.items() if data is not None}
     if home is None:

@@ -17,6 +17,7 @@ from zipimport import zipimporter
 
 from openlaunch.client.packing.changed_values import Written, written_in
 from openlaunch.client.packing.local_packages import local_packages
+from openlaunch.client.packing.unpacked_zips import unpacked
 
 CLIENT_ONLY: Final = frozenset({"openlaunch", "openlaunch_worker", "pytest", "_pytest"})
 """Packages that workers do not have. A module that imports one of them deploys or tests, as a script does."""
@@ -35,11 +36,15 @@ CACHED: Final = type(lru_cache(lambda: None))
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A module of the user's own that is a file; `root` is the folder that its first name is looked up in."""
+    """A module of the user's own that is a file; `root` is the folder that its first name is looked up in.
+
+    One that is in a zip is the file that it is unpacked to, whose path is another one each time.
+    """
 
     name: str
     file: Path
     is_package: bool
+    is_unpacked: bool = False
 
     @property
     def root(self) -> Path:
@@ -70,11 +75,20 @@ def source_of(name: str) -> Source | None:
         return None
     if not spec.has_location or spec.origin is None or not spec.origin.endswith(_FILES):
         return None
+    loader: object = spec.loader
+    if isinstance(loader, zipimporter):
+        return _in_zip(name, loader.archive, spec.origin, spec.submodule_search_locations is not None)
     # By the file, because a module of the user's may have the name of one of Python's.
     if is_installed(spec.origin) or not Path(spec.origin).is_file():
         return None
     source = Source(name, Path(spec.origin), spec.submodule_search_locations is not None)
     return None if source.root not in site_folders() and _is_install_target(source.root) else source
+
+
+def _in_zip(name: str, archive: str, origin: str, is_package: bool) -> Source | None:
+    if is_installed(origin) or name.partition(".")[0] in CLIENT_ONLY or (folder := unpacked(archive)) is None:
+        return None
+    return Source(name, folder / Path(origin).relative_to(archive), is_package, is_unpacked=True)
 
 
 def _spec_of(name: str) -> ModuleSpec | None:
@@ -270,7 +284,7 @@ class OwnModules:
 
 
 def _is_made_at_run_time(name: str) -> bool:
-    """Return whether a module has no file that could go along: it was made by a program, or is in a zip."""
+    """Return whether a module has no file that could go along: it was made by a program, or is in a large zip."""
     module = sys.modules.get(name)
     if not isinstance(module, ModuleType):
         return False

@@ -41,7 +41,9 @@ def pickled(functions: dict[str, Any], own: OwnModules) -> Pickles:
         try:
             pickler.dump(functions)
             loaded = sorted(name for name in own.follow(pickler.named) if name in sys.modules)
-            put = registrations(loaded, own, lambda one: _can_pickle(one, own, Bounded()))
+            put = registrations(
+                loaded, own, lambda one: _can_pickle(one, own, Bounded()), dict(pickler.restored)
+            )
             pickler.dump([*put, *replacements(sorted(pickler.others), set(pickler.restored))])
             pickler.dump(pickler.restored)
         except BundleError:

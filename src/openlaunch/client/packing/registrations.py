@@ -1,33 +1,44 @@
 """What a script has put into modules: workers import these anew, and never run the script."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
 from openlaunch.client.packing.changed_values import changed_values
 from openlaunch.client.packing.own_code import CACHED, OwnModules, source_of, values_written_in
 from openlaunch.client.packing.pickler import InOrder
+from openlaunch.client.packing.set_attributes import set_attributes
 from openlaunch_worker.own_code import Registration
 
 MAX_ENTRIES = 10_000
 """A larger collection is data, not a registry."""
 
 
-def registrations(names: list[str], own: OwnModules, can_pickle: Callable[[Any], bool]) -> list[Registration]:
-    """Find what scripts have put into these modules and their collections, and the values that are changed."""
+def registrations(
+    names: list[str],
+    own: OwnModules,
+    can_pickle: Callable[[Any], bool],
+    packed: Mapping[str, Collection[str]],
+) -> list[Registration]:
+    """Find what scripts have put into these modules, their collections and objects, and the values that are changed.
+
+    `packed` has the names of those functions and classes of scripts that workers get.
+    """
 
     def is_wanted(one: Any) -> bool:
         return _is_scripts(one, own) and can_pickle(one)
 
     found: list[Registration] = []
+    by_name = set_attributes(names, packed, can_pickle)
     for name in names:
         for path, collection in _collections(name, own):
             entries = _entries(collection, is_wanted)
             if entries:
                 found.append((name, path, entries))
         set_by_script = _set_by_script(name, own, is_wanted)
-        for path, values in _changed(name).items():
+        here = {path: values for (module, path), values in by_name.items() if module == name}
+        for path, values in (*_changed(name).items(), *here.items()):
             made = {
                 key: InOrder(one) if type(one) in (set, frozenset) else one for key, one in values.items()
             }
