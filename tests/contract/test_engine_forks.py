@@ -5,13 +5,15 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from engine_workplace import Workplace, eventually, processes_of, tops_of
+from engine_workplace import DEADLINE, Workplace, eventually, processes_of, tops_of
 
 from openlaunch.engines import nurseries, nursery
 from openlaunch.engines.base import WorkerExit
 from openlaunch.engines.local import LocalEngine
+from openlaunch.engines.nursery import ForkedWorker, Nursery
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux only")
 
@@ -235,5 +237,28 @@ def test_a_process_that_holds_the_channel_does_not_hold_up_the_end(
         await workplace.said("up")
         async with asyncio.timeout(20):
             await engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_comes_as_its_start_is_cancelled_ends(
+    engine: LocalEngine, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is gone."""
+    heard = Nursery._heard
+    forked: list[ForkedWorker] = []
+
+    async def main() -> None:
+        def and_cancel(parent: Nursery, report: dict[str, Any]) -> None:
+            heard(parent, report)
+            forked.extend(parent._children.values())
+            starting.cancel()
+
+        monkeypatch.setattr(Nursery, "_heard", and_cancel)
+        starting = asyncio.create_task(engine.start(workplace.spec(SLEEP)))
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await asyncio.wait_for(forked[0].wait(), DEADLINE)
+        await engine.close()
 
     asyncio.run(main())

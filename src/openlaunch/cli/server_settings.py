@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openlaunch.errors import ConfigurationError
-from openlaunch.wire.misfits import said
 
 if TYPE_CHECKING:
     from openlaunch.server.settings import Settings
@@ -49,6 +48,8 @@ def _read(path: Path, known: Iterable[str]) -> dict[str, Any]:
 
 
 def _sentence(problem: Any, places: dict[str, str], secret: Container[str]) -> str:
+    from openlaunch.wire.misfits import said  # which help and versions have no need of
+
     field = str(problem["loc"][0])
     place = places.get(field, f"OPENLAUNCH_{field.upper()}")
     if field in secret and problem["type"] == "too_short":  # whose own words are of items

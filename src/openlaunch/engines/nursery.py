@@ -149,20 +149,22 @@ class Nursery:
 
     async def _fork(self, order: ForkOrder, *output: int) -> ForkedWorker:
         future: asyncio.Future[ForkedWorker] = asyncio.get_running_loop().create_future()
+        worker = None
         try:
             async with self._asking, asyncio.timeout(FORK_SECONDS):
                 if not self.alive:
                     raise OSError("the parent process of the environment's workers has ended")
                 self._forking[order.id] = future
                 self.send(order.to_json(), *output)
-                return await asyncio.shield(future)
+                worker = await asyncio.shield(future)
+                return worker
         except TimeoutError:
             if not self._children:
                 self.end()
             raise OSError(f"the environment's Python did not start within {FORK_SECONDS:g} s") from None
         finally:
-            if not future.done():
-                # The caller is gone: a worker that comes all the same is ended.
+            if worker is None:
+                # The caller is gone: a worker that comes all the same, or has just come, is ended.
                 future.add_done_callback(_kill_late)
 
     def send(self, order: dict[str, Any], *descriptors: int) -> None:
