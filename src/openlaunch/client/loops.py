@@ -28,9 +28,9 @@ class PerLoop(Generic[T]):
     def get(self) -> T:
         """Give the running loop's own.
 
-        Raises RuntimeError when the client is closed.
+        Raises RuntimeError when the client is closed, or no loop of asyncio runs.
         """
-        loop = asyncio.get_running_loop()
+        loop = _running()
         made = self._made.get(loop)
         return self._new(loop) if made is None else made[0]
 
@@ -50,7 +50,7 @@ class PerLoop(Generic[T]):
         """Close the running loop's own now, and those of other loops as these run; harmless when called twice."""
         self._closed = True
         made, self._made = self._made, {}
-        mine = made.pop(asyncio.get_running_loop(), None)
+        mine = made.pop(_running(), None)
         # A generator that nobody holds is closed by its loop.
         made.clear()
         if mine is not None:
@@ -63,6 +63,16 @@ class PerLoop(Generic[T]):
         for thing, _ in made.values():
             if hasattr(thing, "forget"):
                 thing.forget()
+
+
+def _running() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "no event loop of asyncio runs here, which the awaitable client needs: run it with asyncio.run, or with "
+            "anyio's backend asyncio; under trio, call openlaunch.LaunchClient in a thread (trio.to_thread.run_sync)"
+        ) from None
 
 
 async def _until_closed(shut: Callable[[T], Awaitable[None]], thing: T) -> AsyncGenerator[None, None]:

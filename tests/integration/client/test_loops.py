@@ -35,6 +35,13 @@ def test_a_client_works_in_one_loop_after_the_other(client):
     assert [asyncio.run(ask(client, turn)) for turn in range(4)] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("call", [lambda client: ask(client, 1), lambda client: client.close()])
+def test_where_no_loop_of_asyncio_runs_the_error_says_what_to_use(client, call):
+    """Trio, for one, runs coroutines itself."""
+    with pytest.raises(RuntimeError, match=r"no event loop of asyncio runs here.* under trio, call"):
+        call(client).send(None)
+
+
 def test_a_client_works_in_several_loops_at_once(client):
     both_asked = threading.Barrier(2)
     wrong = []

@@ -279,6 +279,28 @@ def test_tracebacks_have_file_line_and_text(worker, what, frame, line):
     assert "openlaunch" not in text
 
 
+def test_magics_and_commands_of_a_notebook_are_named(tmp_path):
+    """IPython makes `get_ipython().getoutput("ls")` of `!ls`; what it belongs to holds connections."""
+    script = """
+        import sqlite3
+        from openlaunch.client.packing.callables import pack_callables
+        class Shell:
+            def __init__(self): self.history = sqlite3.connect(":memory:")
+            def get(self): return self
+        get_ipython = Shell().get
+        def listed(): return get_ipython().getoutput("ls")
+        try:
+            pack_callables(lambda: None, lambda model: listed)
+        except Exception as error:
+            print(error)
+        """
+    said = run(write(tmp_path, {"cell.py": script}), "cell.py")
+    assert "the functions use the notebook, which can't go along: " in said
+    assert (
+        "the global 'listed' of __main__ → the global 'get_ipython' of __main__. A magic, as in %time" in said
+    )
+
+
 def test_the_same_code_is_the_same_bytes(bundles):
     assert bundles["plain"][0] == bundles["plain"][1]
     assert bundles["folder"][0] == bundles["folder"][1]

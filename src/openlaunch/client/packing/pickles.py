@@ -15,6 +15,8 @@ from openlaunch.errors import BundleError
 
 _CLIENTS: Final = "of type openlaunch."
 """What a trail says of a client, an endpoint or a future."""
+_NOTEBOOK: Final = "the global 'get_ipython' of __main__"
+"""What a trail says of magics and commands in a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,12 @@ def _advice(functions: dict[str, Any], own: OwnModules, error: Exception) -> str
         return (
             f"the functions use a client or an endpoint, which can't go along: {first}. Within a worker, "
             'openlaunch.endpoint("NAME") calls another endpoint, without a key'
+        )
+    if trail is not None and _NOTEBOOK in trail:
+        first = trail[: trail.index(_NOTEBOOK)] + _NOTEBOOK
+        return (
+            f"the functions use the notebook, which can't go along: {first}. A magic, as in %time, or a command, as "
+            "in !ls, calls it: write Python in their place, such as subprocess.run"
         )
     return (
         f"the functions can't be pickled: {error}; it is {trail or 'somewhere in what they use'}. Make what can't be "
