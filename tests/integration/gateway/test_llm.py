@@ -3,14 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from http_service import http_service
 from hub_driver import Hub
-from openai_driver import DATA, openai_client, python
+from openai_driver import DATA, ROUTES, openai_client, python
 from server_driver import SMALL
 
-from openlaunch.errors import Conflict, EndpointFailed, NotFound, Unprocessable
+from openlaunch.errors import Conflict, EndpointFailed, NotFound, ServerError, Unprocessable
 
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = "chat.completions.create"
@@ -80,6 +81,7 @@ def test_an_engine_that_ends_while_it_loads_says_what_it_printed(client, folder)
         ({"model": "hf://repo"}, "hf://ORG/REPO"),
         ({"model": "/models/chat.gguf"}, "file:///PATH"),
         ({"model_routes": ["chat"]}, "routes"),
+        ({"model_routes": []}, "model_routes: it is empty"),
     ],
 )
 def test_what_can_not_be_served_is_refused_before_anything_is_made(client, options, message):
@@ -87,6 +89,30 @@ def test_what_can_not_be_served_is_refused_before_anything_is_made(client, optio
     with pytest.raises(Unprocessable, match=message):
         client.deploy_llm("refused", **options)
     assert "refused" not in [endpoint.name for endpoint in client.list_model_endpoints()]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": Path("/models/chat.gguf")}, "model is .*file:///"),
+        ({"engine": None}, "engine is"),
+        ({"engine": ["my-engine", 8000]}, "engine has 8000"),
+        ({"engine_args": "n_ctx=1"}, "engine_args is 'n_ctx=1'"),
+        ({"requirements": "vllm"}, "requirements is 'vllm'"),
+        ({"model_routes": ROUTES[0]}, f"model_routes is '{ROUTES[0]}'"),
+        ({"aliases": "gpt-4"}, "aliases is 'gpt-4'"),
+    ],
+)
+def test_what_has_another_type_is_named(client, options, message):
+    options = {"model": "file:///models/chat.gguf", "engine": "llamacpp", **options}
+    with pytest.raises(TypeError, match=message):
+        client.deploy_llm("refused", **options)
+
+
+def test_what_is_no_chat_is_an_error_that_says_so(client, folder):
+    mock(client, "streams", folder)
+    with pytest.raises(ServerError, match=r"'streams' has answered with what is not a chat.*b'data: "):
+        client.chat_llm("streams", HELLO, options={"stream": True})
 
 
 def cli(client, *command):

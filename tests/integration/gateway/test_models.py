@@ -114,6 +114,21 @@ def test_a_route_that_the_engine_lacks_is_400(call):
     assert ROUTES[0] in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", ROUTES[0], "POST"),
+        ("DELETE", "/v1/models/chat", "GET and HEAD"),
+        ("PUT", "/v1/models", "GET and HEAD"),
+    ],
+)
+def test_a_method_that_a_route_does_not_take_is_405_as_clients_show_it(raw, endpoint, method, path, allowed):
+    answer = raw.request(method, path, json={})
+    assert answer.status_code == 405
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert f"{method} {path}: this path takes {allowed}" in answer.json()["error"]["message"]
+
+
 def test_keys_are_taken_as_clients_send_them(client, call, endpoint):
     assert call(CHAT, model="chat", key="sk-nothing", **HELLO)["error"]["kind"] == "AuthenticationError"
     with httpx2.Client(base_url=client.server.url) as raw:
@@ -152,7 +167,14 @@ def test_a_stream_that_breaks_is_an_error_and_never_a_clean_end(call, raw, endpo
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, "BadRequestError"), (429, "RateLimitError"), (503, "InternalServerError")]
+    ("status", "kind"),
+    [
+        (400, "BadRequestError"),
+        (429, "RateLimitError"),
+        (499, "APIStatusError"),
+        (503, "InternalServerError"),
+        (529, "InternalServerError"),
+    ],
 )
 def test_what_the_engine_refuses_is_its_own_answer(call, raw, endpoint, status, kind):
     fault = {"fault": "status", "status": status}

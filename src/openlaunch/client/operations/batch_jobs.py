@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 from openlaunch.client import bucket
@@ -16,6 +16,7 @@ from openlaunch.client.effects import (
     url_with,
     work,
 )
+from openlaunch.client.lists import check_items
 from openlaunch.client.models import answer, checked, got
 from openlaunch.client.operations.bundles import BundleLike, bundle_id, upload
 from openlaunch.client.operations.keywords import BatchKeywords, given
@@ -66,8 +67,8 @@ def batch_async_request(
     """
     if bool(urls) == bool(inputs):
         raise ValueError("exactly one of urls and inputs is needed, and not empty")
-    _check_items("urls", urls, str, "['https://…']")
-    _check_items("inputs", inputs, dict, "[{'x': 1}]")
+    check_items("urls", urls, str, "['https://…']")
+    check_items("inputs", inputs, dict, "[{'x': 1}]")
     format_of_results = _format(serialization_format)
     document: dict[str, Any] = {
         "model_bundle_id": (yield from bundle_id(model_bundle)),
@@ -90,15 +91,6 @@ def _format(name: str) -> str:
         return SerializationFormat(name.upper()).value
     except ValueError:
         raise ValueError(f"serialization_format is {name!r}: JSON or PICKLE is needed") from None
-
-
-def _check_items(name: str, items: object, kind: type, example: str) -> None:
-    """Raise TypeError unless something is a list of items of a type; a text would be a list of its letters."""
-    if isinstance(items, str | bytes | Mapping):
-        raise TypeError(f"{name} is {items!r:.100}: a list such as {example} is needed")
-    for item in items if isinstance(items, list | tuple) else ():
-        if not isinstance(item, kind):
-            raise TypeError(f"{name} has {item!r:.100}: a list such as {example} is needed")
 
 
 def _json_lines(urls: Sequence[str] | None, inputs: Sequence[dict[str, Any]] | None) -> bytes:

@@ -1,14 +1,16 @@
 """Language models: from weights to an endpoint that speaks OpenAI."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from openlaunch.client.effects import Flow, Request, call, json_body, takes_owner
 from openlaunch.client.engines import OFFLINE, command_of, engine_of, folder_of
+from openlaunch.client.lists import check_items
 from openlaunch.client.models import ModelEndpoint, differences
 from openlaunch.client.operations import bundles, endpoints
 from openlaunch.client.progress import StatusLine
+from openlaunch.errors import ServerError, Unprocessable
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import FLAVOR
 from openlaunch.wire.keywords import DEFAULTS
@@ -64,7 +66,7 @@ def deploy_llm(
             `openlaunch.wire.keywords.EndpointKeywords` describes them.
 
     Raises:
-        TypeError: a setting is unknown.
+        TypeError: a setting is unknown, or something has another type.
         Unprocessable: the engine, the model or a setting is not allowed.
         Conflict: there is an endpoint of this name and of another type.
         EndpointFailed: the endpoint did not become READY; the message has what the engine printed last.
@@ -121,6 +123,7 @@ def _prepared(
     settings: Any,
 ) -> Flow[tuple[ModelEndpoint | None, dict[str, Any], dict[str, Any], dict[str, Any]]]:
     """Return the endpoint that is there, the bundle's flavor, and the bodies that create or change an endpoint."""
+    _check_types(model, engine, engine_args, requirements, model_routes, aliases)
     chosen = engine_of(engine)
     place, fetched = folder_of(model)
     if more := [url for url in fetched if url not in (settings.get("prefetch") or ())]:
@@ -142,6 +145,33 @@ def _prepared(
     if existing is not None:
         endpoints.check_type(existing, "streaming")
     return existing, flavor, creation, endpoints.update_body(settings)
+
+
+def _check_types(
+    model: object,
+    engine: object,
+    engine_args: object,
+    requirements: object,
+    model_routes: object,
+    aliases: object,
+) -> None:
+    """Raise TypeError where something is not what it has to be, and Unprocessable where there is no route."""
+    if not isinstance(model, str):
+        raise TypeError(f"model is {model!r:.100}: text such as 'file:///models/chat.gguf' is needed")
+    if not (engine_args is None or isinstance(engine_args, Mapping)):
+        raise TypeError(f"engine_args is {engine_args!r:.100}: a dict such as {{'n_ctx': 4096}} is needed")
+    if not isinstance(engine, str):
+        command = "['my-engine', '--port', '$PORT']"
+        if not engine:
+            raise TypeError(
+                f"engine is {engine!r}: a name such as 'vllm', or a command such as {command}, is needed"
+            )
+        check_items("engine", engine, str, command)
+    check_items("requirements", requirements, str, "['vllm==0.11.0']")
+    check_items("model_routes", model_routes, str, f"['{routes.CHAT_COMPLETIONS}']")
+    check_items("aliases", aliases, str, "['gpt-4o']")
+    if not model_routes:
+        raise Unprocessable(f"model_routes: it is empty: name a route, such as {routes.CHAT_COMPLETIONS}")
 
 
 def _flavors(existing: ModelEndpoint, flavor: dict[str, Any]) -> Flow[tuple[Any, Any]]:
@@ -183,7 +213,15 @@ def chat_llm(
 
     Raises:
         NotFound: there is no such model; the message has names that are near.
+        ServerError: what the engine has answered is not a chat in JSON, as with the option `stream`.
     """
     body = json_body({"model": model, "messages": messages, **(options or {})})
     response = yield from call(Request("POST", routes.CHAT_COMPLETIONS, body, timeout=LOAD_SECONDS))
-    return str(json.loads(response.body)["choices"][0]["message"]["content"] or "")
+    try:
+        return str(json.loads(response.body)["choices"][0]["message"]["content"] or "")
+    except (ValueError, LookupError, TypeError):
+        shown = bytes(response.body[:80])
+        raise ServerError(
+            f"the model {model!r:.100} has answered with what is not a chat in JSON: it begins with {shown!r}",
+            code="engine_failed",
+        ) from None

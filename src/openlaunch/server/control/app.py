@@ -154,7 +154,11 @@ def _answer(request: Request, problem: APIError) -> JSONResponse:
     context: Context = request.app.state.context
     context.counts.refused(problem)
     document = to_problem(problem, request_id)
-    if request.url.path.startswith(OPENAI) or problem.code == NO_ROUTE:
+    if (
+        request.url.path.startswith(OPENAI)
+        or problem.code == NO_ROUTE
+        or isinstance(problem, MethodNotAllowed)
+    ):
         document["error"] = described(problem)
     return JSONResponse(
         document,

@@ -22,6 +22,8 @@ JSON = {"content-type": "application/json"}
 """The headers of a document that is sent in pieces."""
 
 _JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+"""By status. Engines have others too, such as 529."""
 _PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 _COMMENT = b":\n\n"
 
@@ -239,7 +241,7 @@ class Response:
 
 def response_head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
     """Return the status line and the headers of an answer as bytes."""
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
     lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
     if not keep_alive:
         lines.append("connection: close")
