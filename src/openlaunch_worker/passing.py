@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
@@ -37,40 +38,58 @@ class PassThrough:
         self._routes = routes
         self._max = max_bytes
 
-    def answer_of(self, job: Job, outbox: Outbox) -> "PassedAnswer":
-        """Return what the job is answered with, in the place of its stream."""
-        return PassedAnswer(job.id, outbox, self._name, self._max)
+    def answer_of(
+        self, job: Job, outbox: Outbox, on_over: "Callable[[Refusal | None], None]"
+    ) -> "PassedAnswer":
+        """Return what the job is answered with, in the place of its stream; `on_over` is called when it is over."""
+        return PassedAnswer(job.id, outbox, self._name, self._max, on_over)
 
-    async def run(self, body: bytes, answer: "PassedAnswer") -> None:
-        """Send a request, and return when its answer has gone by. Raise `Refusal` where that is a failure."""
+    def send(self, body: bytes, answer: "PassedAnswer") -> None:
+        """Send a request, of which the answer goes by. Raise `Refusal` where it can't be sent to any route."""
         route, content_type, content = split_request(body)
         if route not in self._routes:
             allowed = ", ".join(sorted(self._routes)) or "none"
             raise Refusal(f"{route} is not among the routes that the bundle says: {allowed}", _NOT_FOUND)
+        connection = self._upstream.post_now(route, content_type, content, answer)
+        if connection is not None:
+            answer.begin(connection, route)
+        else:
+            connecting = self._connect(route, content_type, content, answer)
+            answer.connecting = asyncio.get_running_loop().create_task(connecting)
+
+    async def _connect(self, route: str, content_type: str, content: bytes, answer: "PassedAnswer") -> None:
         try:
             connection = await self._upstream.post(route, content_type, content, answer)
         except OSError as error:
-            raise Refusal(f"{self._name} does not take connections: {error}", _BAD_GATEWAY) from None
-        try:
-            await answer.ended(connection, route)
-        except asyncio.CancelledError:
-            connection.close()
-            raise
+            answer.end(Refusal(f"{self._name} does not take connections: {error}", _BAD_GATEWAY))
+        else:
+            answer.begin(connection, route)
 
 
 class PassedAnswer(Stream):
     """One answer on its way to the client, as the bytes that come.
 
     Of a stream of events it passes on whole events alone, so that what is sent in place of the rest, when the server
-    dies, can be read. Such a stream is whole when it has said `[DONE]`.
+    dies, can be read. Such a stream is whole when it has said `[DONE]`. `on_over` is called once, with the failure if
+    it is one.
     """
 
-    def __init__(self, request_id: int, outbox: Outbox, name: str, max_bytes: int) -> None:
+    def __init__(
+        self,
+        request_id: int,
+        outbox: Outbox,
+        name: str,
+        max_bytes: int,
+        on_over: Callable[[Refusal | None], None],
+    ) -> None:
         super().__init__(request_id, outbox)
+        self.connecting: asyncio.Task[None] | None = None
+        """What makes a connection for the request, where none was free."""
         self._name = name
         self._max = max_bytes
         self._connection: Connection | None = None
-        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._route = ""
+        self._on_over: Callable[[Refusal | None], None] | None = on_over
         self._status = 0
         self._is_events = False
         self._is_paused = False
@@ -84,16 +103,26 @@ class PassedAnswer(Stream):
         self._size = 0
         self._shown = b""
 
-    async def ended(self, connection: Connection, route: str) -> None:
-        """Wait for the end of the answer. Raise `Refusal` where it is a failure."""
-        self._connection = connection
+    def begin(self, connection: Connection, route: str) -> None:
+        """Note where the answer comes from."""
+        self._connection, self._route = connection, route
         self._ends = _ENDS.get(route, _DONE)
-        reason = await self._over
-        if reason:
-            raise Refusal(f"POST {route} of {self._name}: {reason}", _BAD_GATEWAY)
-        if self._status >= 500:
-            text = self._shown.decode("utf-8", "replace").strip()
-            raise Refusal(f"POST {route} of {self._name} answered {self._status}: {text}", self._status)
+
+    def stop(self) -> None:
+        """Break the request off, of which nobody wants the answer."""
+        self.stopped = True
+        if self.connecting is not None:
+            self.connecting.cancel()
+        if self._connection is not None and self._on_over is not None:
+            self._connection.close()
+        self.end(None)
+
+    def end(self, failure: Refusal | None) -> None:
+        """Note that nothing more comes, once."""
+        # Taken away, because the callback leads to the request, and that to this.
+        on_over, self._on_over = self._on_over, None
+        if on_over is not None:
+            on_over(failure)
 
     def head(self, status: int, headers: dict[str, str]) -> None:
         self._status = status
@@ -116,7 +145,7 @@ class PassedAnswer(Stream):
             self._outbox.control(Kind.HEAD, self._request_id, json.dumps(document).encode())
 
     def body(self, data: bytes) -> None:
-        if self._over.done():
+        if self._on_over is None:
             return
         if self._is_events:
             self._events(data)
@@ -179,7 +208,7 @@ class PassedAnswer(Stream):
             self._connection.resume()
 
     def whole(self) -> None:
-        if self._is_events and not self._over.done():
+        if self._is_events and self._on_over is not None:
             if any(_says(b"".join(self._held), word) for word in self._ends):
                 self._events(b"\n\n")
             if not self._has_said_done:
@@ -188,8 +217,16 @@ class PassedAnswer(Stream):
         self.broken("")
 
     def broken(self, reason: str) -> None:
-        if not self._over.done():
-            self._over.set_result(reason)
+        if self._on_over is None:
+            return
+        where = f"POST {self._route} of {self._name}"
+        if reason:
+            self.end(Refusal(f"{where}: {reason}", _BAD_GATEWAY))
+        elif self._status >= 500:
+            text = self._shown.decode("utf-8", "replace").strip()
+            self.end(Refusal(f"{where} answered {self._status}: {text}", self._status))
+        else:
+            self.end(None)
 
     def _break_off(self, reason: str) -> None:
         if self._connection is not None:
@@ -206,7 +243,7 @@ def split_request(body: bytes) -> tuple[str, str, bytes]:
     """Return the route, the Content-Type and the args of a request, which begins with its `destination_path`."""
     head, found, args = body.partition(b', "args": ')
     try:
-        names = json.loads(head + b"}")
+        names = json.loads(f"{head.decode()}}}")
         route, content_type = names["destination_path"], str(names.get("content_type", "application/json"))
     except (ValueError, KeyError, TypeError, AttributeError):
         found = b""

@@ -113,22 +113,16 @@ class Runner(JobsInFlight):
     def _pass_through(self, job: Job, body: bytes | memoryview) -> None:
         if (passes := self._passes) is None:
             raise Refusal("the bundle has no HTTP server that requests could pass through to", _BAD_INPUT)
-        answer = job.stream = passes.answer_of(job, self._outbox)
+        answer = job.stream = passes.answer_of(job, self._outbox, partial(self._passed, job))
         if job.deadline < self._next_expiry:
             self._expect_expiry(job.deadline)
-        self._spawn(self._run_passed(job, passes.run(bytes(body), answer)))
+        passes.send(bytes(body), answer)
 
-    async def _run_passed(self, job: Job, run: Coroutine[Any, Any, None]) -> None:
-        if not job.begin_task():
-            run.close()
-            self._finish(job, *STOPPED)
-            return
-        try:
-            await run
-        except BaseException as error:
-            self._fail(job, error)
-        else:
+    def _passed(self, job: Job, failure: Refusal | None) -> None:
+        if failure is None:
             self._finish(job, Outcome.SUCCESS, b"")
+        else:
+            self._fail(job, failure)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         # A name spares the task the making of one.

@@ -3,6 +3,7 @@
 import asyncio
 import select
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, Protocol, cast
 
 from openlaunch_worker.frames import COPY_BYTES
@@ -120,19 +121,30 @@ class Upstream:
 
     async def post(self, route: str, content_type: str, body: bytes, receiver: Receiver) -> "Connection":
         """Send a request once, of which the receiver gets the answer. Raise `OSError` if nothing listens."""
-        connection = self._take() or await self._connect()
+        connection = self.post_now(route, content_type, body, receiver)
+        if connection is None:
+            connection = await self._connect()
+            connection.send(self._head(route, content_type, body), body, receiver)
+        return connection
+
+    def post_now(self, route: str, content_type: str, body: bytes, receiver: Receiver) -> "Connection | None":
+        """Do the same where a connection is free; None: there is none, and nothing is sent."""
+        connection = self._take()
+        if connection is not None:
+            connection.send(self._head(route, content_type, body), body, receiver)
+        return connection
+
+    def _head(self, route: str, content_type: str, body: bytes) -> bytes:
         head = (
             f"POST {route} HTTP/1.1\r\nhost: {_HOST}:{self._port}\r\ncontent-type: {content_type}\r\n"
             f"content-length: {len(body)}\r\n\r\n"
         )
-        connection.send(head.encode("latin-1"), body, receiver)
-        return connection
+        return head.encode("latin-1")
 
     def _take(self) -> "Connection | None":
-        loop = asyncio.get_running_loop()
         while self._free:
             connection = self._free.pop()
-            if connection.is_usable(loop.time()):
+            if connection.is_usable():
                 return connection
             connection.close()
         return None
@@ -154,13 +166,13 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
-    def is_usable(self, now: float) -> bool:
-        if self._transport.is_closing() or now - self._freed_at >= IDLE_SECONDS:
+    def is_usable(self) -> bool:
+        if self._transport.is_closing() or monotonic() - self._freed_at >= IDLE_SECONDS:
             return False
-        poll = select.poll()  # the loop may not have seen yet that the server has closed it
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not poll.poll(0)
+        return not self._poll.poll(0)  # the loop may not have seen yet that the server has closed it
 
     def send(self, head: bytes, body: bytes, receiver: Receiver) -> None:
         self._response = ResponseParser()
@@ -207,7 +219,7 @@ class Connection(asyncio.Protocol):
         self._receiver = None
         if self._response.is_kept:
             self.resume()  # the receiver may have paused at the very end
-            self._freed_at = asyncio.get_running_loop().time()
+            self._freed_at = monotonic()
             self._on_free(self)
         else:
             self._transport.abort()

@@ -14,12 +14,15 @@ import signal
 import socket
 import statistics
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
 import pytest
 import uvloop
+from openai_driver import ROUTES, mock_engine
+from server_driver import SMALL
 
 from openlaunch import LaunchClient
 from openlaunch.server.dispatch.links import WorkerLink
@@ -53,11 +56,11 @@ def count(n):
 
 
 class Connection:
-    """Predictions over one connection, as bytes that are made once."""
+    """Requests over one connection, as bytes that are made once."""
 
-    def __init__(self, url: str, key: str, path: str, args: dict[str, object]) -> None:
+    def __init__(self, url: str, key: str, path: str, given: dict[str, object]) -> None:
         host, port = url.removeprefix("http://").split(":")
-        body = json.dumps({"args": args}).encode()
+        body = json.dumps(given).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
         self._request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         self._socket = socket.create_connection((host, int(port)), timeout=30)
@@ -120,17 +123,34 @@ class Counts:
         return int(io["syscw"])
 
 
-async def measure(root: Path, function: object, kind: str, args: dict[str, object], last: bytes) -> Counts:
-    """Serve in this process, and count while a client in a thread predicts."""
+Serves = Callable[[LaunchClient], tuple[str, dict[str, object]]]
+"""Deploys something, and returns the path and the body of a request to it."""
+
+
+def predictions(function: object, kind: str, args: dict[str, object]) -> Serves:
+    def serve(client: LaunchClient) -> tuple[str, dict[str, object]]:
+        endpoint = client.deploy(function, name="one", endpoint_type=kind, **SMALL)
+        route = {"sync": "sync-tasks", "streaming": "streaming-tasks"}[kind]
+        return f"/v1/{route}?model_endpoint_id={endpoint.model_endpoint.id}", {"args": args}
+
+    return serve
+
+
+def completions(client: LaunchClient) -> tuple[str, dict[str, object]]:
+    """A stream that its engine answers whole, so that all of it comes at once."""
+    mock_engine(client, "chat").wait_until_ready(60)
+    return ROUTES[0], {"model": "chat", "stream": True, "fault": "json"}
+
+
+async def measure(root: Path, serve: Serves, last: bytes) -> Counts:
+    """Serve in this process, and count while a client in a thread sends requests."""
     counts, loop = Counts(), asyncio.get_running_loop()
     settings = Settings(data_dir=root, api_key="a-key-for-this-test")
 
     def client_side(url: str) -> None:
         with LaunchClient(endpoint=url, api_key="a-key-for-this-test") as client:
-            endpoint = client.deploy(function, name="one", endpoint_type=kind, cpus=0.1, memory="64Mi")
-            route = {"sync": "sync-tasks", "streaming": "streaming-tasks"}[kind]
-            path = f"/v1/{route}?model_endpoint_id={endpoint.model_endpoint.id}"
-        connection = Connection(url, "a-key-for-this-test", path, args)
+            path, body = serve(client)
+        connection = Connection(url, "a-key-for-this-test", path, body)
         connection.send(50, last)
         asyncio.run_coroutine_threadsafe(in_loop(counts.begin), loop).result()
         connection.send(REQUESTS, last)
@@ -156,18 +176,18 @@ async def measure(root: Path, function: object, kind: str, args: dict[str, objec
 @pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="system calls are counted by Linux's /proc")
 @pytest.mark.parametrize(
-    ("function", "kind", "args", "last", "calls", "writes"),
+    ("serve", "last", "calls", "writes"),
     [
-        (double, "sync", {"x": 2}, b"200}", 134, 2.5),
-        (double_async, "sync", {"x": 2}, b"200}", 134, 2.5),
-        (count, "streaming", {"n": 100}, b"0\r\n\r\n", STREAM_CALLS, 3.5),
+        (predictions(double, "sync", {"x": 2}), b"200}", 134, 2.5),
+        (predictions(double_async, "sync", {"x": 2}), b"200}", 134, 2.5),
+        (predictions(count, "streaming", {"n": 100}), b"0\r\n\r\n", STREAM_CALLS, 3.5),
+        (completions, b"]}", 322, 2.5),
     ],
+    ids=["plain", "async", "streaming", "completions"],
 )
-def test_a_prediction_costs_at_most_this_many_calls_and_writes(
-    tmp_path, function, kind, args, last, calls, writes
-):
+def test_a_prediction_costs_at_most_this_many_calls_and_writes(tmp_path, serve, last, calls, writes):
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        counts = runner.run(measure(tmp_path / "data", function, kind, args, last))
+        counts = runner.run(measure(tmp_path / "data", serve, last))
 
     assert counts.calls() <= calls
     assert counts.writes() < writes

@@ -1,6 +1,5 @@
 """Answers that pass through: what is held back, when the server is slowed down, and what counts as the end."""
 
-import asyncio
 import time
 
 import pytest
@@ -47,22 +46,15 @@ class Pipe:
 def passed(*pieces, headers=EVENTS, status=200, broken=None, most=10**6, route="/v1"):
     """Let an answer go by; return the chunks, and why it is a failure."""
 
-    async def main():
-        sent = Sent()
-        answer = PassedAnswer(1, sent, "the server", most)
-        ended = asyncio.ensure_future(answer.ended(Pipe(), route))
-        await asyncio.sleep(0)
-        answer.head(status, headers)
-        for piece in pieces:
-            answer.body(piece)
-        answer.broken(broken) if broken else answer.whole()
-        try:
-            await ended
-        except Refusal as error:
-            return sent.chunks, str(error)
-        return sent.chunks, None
-
-    return asyncio.run(main())
+    sent, ends = Sent(), []
+    answer = PassedAnswer(1, sent, "the server", most, ends.append)
+    answer.begin(Pipe(), route)
+    answer.head(status, headers)
+    for piece in pieces:
+        answer.body(piece)
+    answer.broken(broken) if broken else answer.whole()
+    [failure] = ends
+    return sent.chunks, failure and str(failure)
 
 
 def test_events_pass_as_they_come():
@@ -153,21 +145,27 @@ def test_an_event_has_a_limit():
 
 
 def test_the_server_is_slowed_down_by_a_client_that_is_slow():
-    async def main():
-        pipe = Pipe()
-        answer = PassedAnswer(1, Sent(), "the server", 10**6)
-        ended = asyncio.ensure_future(answer.ended(pipe, "/v1"))
-        await asyncio.sleep(0)
-        answer.head(200, EVENTS)
-        for _ in range(STREAM_WINDOW // 64):
-            assert pipe.asked == []
-            answer.body(b":\n\n")  # which counts for more than it is
-        assert pipe.asked == ["pause"]
-        answer.grant(64)
-        assert pipe.asked == ["pause", "resume"]
-        ended.cancel()
+    pipe = Pipe()
+    answer = PassedAnswer(1, Sent(), "the server", 10**6, [].append)
+    answer.begin(pipe, "/v1")
+    answer.head(200, EVENTS)
+    for _ in range(STREAM_WINDOW // 64):
+        assert pipe.asked == []
+        answer.body(b":\n\n")  # which counts for more than it is
+    assert pipe.asked == ["pause"]
+    answer.grant(64)
+    assert pipe.asked == ["pause", "resume"]
 
-    asyncio.run(main())
+
+def test_a_request_that_is_stopped_ends_once_and_closes_its_connection():
+    pipe, ends, sent = Pipe(), [], Sent()
+    answer = PassedAnswer(1, sent, "the server", 10**6, ends.append)
+    answer.begin(pipe, "/v1")
+    answer.head(200, EVENTS)
+    answer.stop()
+    answer.body(TOKEN)
+    answer.broken("it was cut")
+    assert (pipe.asked, ends, sent.chunks) == (["close"], [None], [])
 
 
 def test_a_request_is_split_without_being_read():

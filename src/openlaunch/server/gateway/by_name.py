@@ -6,7 +6,7 @@ prediction is a durable task, and its answer is got from `/e/…/tasks/{id}`.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -67,6 +67,7 @@ class ByName:
     """Handles the requests by name, for `HttpProtocol`."""
 
     exchange: type[Exchange] = PlainExchange
+    posted: Collection[bytes] = ()
 
     def __init__(
         self,

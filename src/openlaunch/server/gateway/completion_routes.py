@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -134,17 +134,18 @@ class CompletionRoutes(ModelRoutes):
     """Handles llm-engine's completions; the model is the `model_endpoint_name` in the query."""
 
     exchange: type[Exchange] = CompletionExchange
+    posted: Collection[bytes] = (_SYNC, _STREAM)
 
     def takes(self, method: bytes, path: bytes) -> bool:
         """Return whether a request is one of llm-engine's completions."""
-        return method == b"POST" and path in (_SYNC, _STREAM)
+        return method == b"POST" and path in self.posted
 
     def handle(self, exchange: Exchange) -> None:
         """Begin with a request whose body is there."""
         assert isinstance(exchange, CompletionExchange)
         exchange.checks = self._schemas.checks
-        answer = self._spend(exchange, routes.COMPLETIONS)
-        exchange.on_gone = self._tasks.spawn(answer, exchange).cancel
+        caller = self._spend(exchange)
+        exchange.on_gone = self._tasks.spawn(self._run(exchange, caller, routes.COMPLETIONS), exchange).cancel
 
     async def _read(self, exchange: ModelExchange, owner: str, route: str) -> ModelInput:
         named = parse_qs(exchange.scope["query_string"].decode("latin-1")).get("model_endpoint_name")

@@ -69,9 +69,15 @@ class HttpServices:
 
     def new_exchange(self, connection: Connection, head: Head) -> Exchange | AsgiExchange:
         """Make the exchange of a request, which its handler or the application will answer."""
-        routes = self.routes
-        handler = routes.exact.get((head.method, head.path)) or routes.below(head.method, head.path)
-        if handler is not None and self.cors is None and head.accept in _FIT_ALL:
+        if self.cors is not None:
+            return self._new_rare_exchange(connection, head)
+        routes, named = self.routes, (head.method, head.path)
+        handler = routes.exact.get(named)
+        if handler is None:
+            if (room := routes.room_of.get(named)) is not None:
+                return room.exchange(connection, room.handle, head, self.max_body_bytes)
+            handler = routes.below(head.method, head.path)
+        if handler is not None and head.accept in _FIT_ALL:
             return Exchange(connection, handler, head, self.max_body_bytes)
         return self._new_rare_exchange(connection, head)
 

@@ -4,6 +4,7 @@ Its tensors are in the JSON of a request, or as bytes behind it, and are passed 
 """
 
 import re
+from collections.abc import Collection
 from importlib.metadata import version
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -63,6 +64,7 @@ class InferenceRoutes:
     """Handles the protocol's routes, for `HttpProtocol`."""
 
     exchange: type[Exchange] = InferenceExchange
+    posted: Collection[bytes] = ()
 
     def __init__(
         self, resolver: EndpointResolver, lanes: Lanes, schemas: SchemaCache, sync: SyncRoutes, health: Health

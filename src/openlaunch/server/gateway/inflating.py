@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from openlaunch.errors import BadRequest, PayloadTooLarge, UnsupportedMedia
-from openlaunch.server.asgi import header
+from openlaunch.server.asgi import Scope, header
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.turns import Turns
 from openlaunch_worker.frames import Body
@@ -41,9 +41,9 @@ class Inflater:
             PayloadTooLarge: it is larger than a body may be.
             Unavailable: there is no room for it.
         """
-        encoding = (header(exchange.scope, _ENCODING) or b"").strip().lower()
-        if encoding in (b"", b"identity"):
+        if not is_encoded(exchange.scope):
             return
+        encoding = (header(exchange.scope, _ENCODING) or b"").strip().lower()
         if encoding not in _DECODERS:
             given = encoding[:80].decode("latin-1")
             error = UnsupportedMedia(
@@ -55,6 +55,12 @@ class Inflater:
             exchange.inflated(await asyncio.to_thread(inflated, exchange.body, exchange.limit, encoding))
         headers = exchange.scope["headers"]
         exchange.scope["headers"] = [each for each in headers if each[0] != _ENCODING]
+
+
+def is_encoded(scope: Scope) -> bool:
+    """Return whether a request says that its body is compressed, or encoded in another way."""
+    encoding = header(scope, _ENCODING)
+    return encoding is not None and encoding.strip().lower() not in (b"", b"identity")
 
 
 class _Decoder(Protocol):

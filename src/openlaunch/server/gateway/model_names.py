@@ -52,6 +52,33 @@ class Face(NamedTuple):
     models: frozenset[str]
 
 
+class Found(NamedTuple):
+    """The endpoint that a model is, the adapter that is named behind a colon, and how the bundle speaks OpenAI."""
+
+    lane: Lane
+    adapter: str
+    face: Face
+
+    @property
+    def known_as(self) -> str:
+        """What the engine knows the model by: the endpoint's name, or the adapter's."""
+        return self.adapter or self.lane.endpoint.name
+
+    def check_route(self, route: str) -> None:
+        """Raise BadRequest where the model does not serve the route, or does not answer at once."""
+        endpoint, served = self.lane.endpoint, self.face.routes
+        if endpoint.endpoint_type is EndpointType.ASYNC:
+            raise BadRequest(
+                f"the endpoint {endpoint.name!r} is async: only streaming and sync endpoints answer at once",
+                code="wrong_endpoint_type",
+            )
+        if route not in served:
+            raise BadRequest(
+                f"the model {endpoint.name!r} does not serve {route}, it serves {', '.join(sorted(served))}",
+                code="unsupported_route",
+            )
+
+
 class ModelNames:
     """Finds the endpoint that is meant by a model, among those that a caller may use."""
 
@@ -62,21 +89,32 @@ class ModelNames:
         self._faces: dict[str, Face] = {}
         """By the ids of bundles, which never change."""
 
-    async def find(self, caller: str, model: str) -> tuple[Lane, str]:
-        """Find the endpoint that a model is, and the adapter that is named behind a colon.
+    def known(self, caller: str, model: str) -> Found | None:
+        """Find a model by the name and the owner of its endpoint, without waiting; None: `find` may know more."""
+        owner, name, adapter = _parts(model)
+        lane = self._of_owner(caller, owner or caller, name)
+        face = None if lane is None else self._faces.get(lane.endpoint.serving_bundle_id)
+        return None if lane is None or face is None or not face.routes else Found(lane, adapter, face)
+
+    async def find(self, caller: str, model: str) -> Found:
+        """Find the endpoint that a model is.
 
         Raises:
             NotFound: there is none that speaks OpenAI; the message has the names that are near.
             Conflict: several owners have public ones of this name.
         """
-        name, _, adapter = model.partition(":")
-        *owners, own_name = name.split("/", 1)
-        lane = await self._named(caller, owners[0] if owners else None, own_name)
+        owner, name, adapter = _parts(model)
+        lane = await self._named(caller, owner, name)
         if lane is None:
             raise await self._unknown(caller, model)
-        if not (await self._face(lane)).routes:
+        face = await self._face(lane)
+        if not face.routes:
             raise await self._unknown(caller, model, "is an endpoint that does not speak OpenAI")
-        return lane, adapter
+        return Found(lane, adapter, face)
+
+    def _of_owner(self, caller: str, owner: str, name: str) -> Lane | None:
+        lane = self._lanes.by_name.get(owner, name)
+        return lane if lane is not None and may_predict(lane.endpoint, caller) else None
 
     async def _named(self, caller: str, owner: str | None, name: str) -> Lane | None:
         """Find the endpoint of this name, or else the oldest whose bundle says this name of its model.
@@ -84,9 +122,7 @@ class ModelNames:
         What is somebody else's comes behind all that is the caller's own, or a public endpoint could be given a name
         so as to get what is meant for the caller's model.
         """
-        if (own := self._lanes.by_name.get(owner or caller, name)) is not None and may_predict(
-            own.endpoint, caller
-        ):
+        if (own := self._of_owner(caller, owner or caller, name)) is not None:
             return own
         found: dict[str, Lane] = {}
         for lane in sorted(self._lanes, key=lambda lane: lane.endpoint.created_at):
@@ -152,17 +188,9 @@ class ModelNames:
         """Return the body of a stream that asks for its usage. Raise BadRequest where it is nested too deep."""
         return await self._schemas.checks.with_usage(owner, asked)
 
-    async def check_route(self, lane: Lane, route: str) -> None:
-        """Raise BadRequest where the model does not serve the route, or does not answer at once."""
-        endpoint = lane.endpoint
-        if endpoint.endpoint_type is EndpointType.ASYNC:
-            raise BadRequest(
-                f"the endpoint {endpoint.name!r} is async: only streaming and sync endpoints answer at once",
-                code="wrong_endpoint_type",
-            )
-        known = (await self._face(lane)).routes
-        if route not in known:
-            raise BadRequest(
-                f"the model {endpoint.name!r} does not serve {route}, it serves {', '.join(sorted(known))}",
-                code="unsupported_route",
-            )
+
+def _parts(model: str) -> tuple[str | None, str, str]:
+    """Return the owner, the name and the adapter in `owner/name:adapter`."""
+    path, _, adapter = model.partition(":")
+    owner, slash, name = path.partition("/")
+    return (owner, name, adapter) if slash else (None, path, adapter)

@@ -5,27 +5,37 @@
 
 import json
 import re
-from collections.abc import Coroutine
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import unquote
 
+from openlaunch.errors import APIError
 from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.access.tokens import TokenBudgets
 from openlaunch.server.asgi import header
+from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
-from openlaunch.server.gateway.inflating import Inflater
+from openlaunch.server.gateway.inflating import Inflater, is_encoded
 from openlaunch.server.gateway.model_calls import ModelCall
 from openlaunch.server.gateway.model_exchange import ModelExchange
-from openlaunch.server.gateway.model_names import ModelNames, Served
+from openlaunch.server.gateway.model_names import Found, ModelNames, Served
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.sync_routes import SyncRoutes
-from openlaunch.server.prediction.inputs import ModelInput, as_request, model_of_form
+from openlaunch.server.prediction.inputs import (
+    ModelInput,
+    as_request,
+    check_model,
+    model_of_form,
+    with_usage,
+    with_value,
+)
 from openlaunch.server.prediction.schema_cache import SchemaCache
+from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.wire import routes
 from openlaunch_worker.frames import Body
 
@@ -39,6 +49,7 @@ class ModelRoutes:
     """Handles OpenAI's routes, for `HttpProtocol`."""
 
     exchange: type[Exchange] = ModelExchange
+    posted: Collection[bytes] = _POSTED
 
     def __init__(
         self,
@@ -64,38 +75,62 @@ class ModelRoutes:
         """Begin with a request whose body is there."""
         assert isinstance(exchange, ModelExchange)
         path = exchange.scope["raw_path"]
-        if (found := _MODELS.fullmatch(path)) is not None:
-            model = None if found[1] is None else unquote(found[1].decode())
-            answer = self._list(exchange, self._resolver.authenticate(exchange.scope), model)
+        if (route := _POSTED.get(path)) is not None:
+            caller = self._spend(exchange)
+            if self._run_now(exchange, caller, route):
+                return
+            answer = self._run(exchange, caller, route)
         else:
-            answer = self._spend(exchange, _POSTED[path])
+            found = _MODELS.fullmatch(path)
+            model = None if found is None or found[1] is None else unquote(found[1].decode())
+            answer = self._list(exchange, self._resolver.authenticate(exchange.scope), model)
         exchange.on_gone = self._tasks.spawn(answer, exchange).cancel
 
-    def _spend(self, exchange: ModelExchange, route: str) -> Coroutine[Any, Any, None]:
-        """Return what answers a request to a route, if its caller has anything left."""
+    def _spend(self, exchange: ModelExchange) -> Principal:
+        """Return the caller, whose key pays for the request, if the key and its owner have anything left."""
         caller = self._resolver.spending(exchange.scope)
-        now = clock.now()
-        exchange.limits = self._budgets.headers(caller.account, now)
-        if caller.meter is not None:
-            exchange.limits |= caller.meter.headers(now)
-        self._budgets.check(caller.account, now)
-        return self._run(exchange, caller, route)
+        account = caller.account
+        if caller.meter is not None or self._budgets.is_limited(account):
+            now = clock.now()
+            exchange.limits = self._budgets.headers(account, now)
+            if caller.meter is not None:
+                exchange.limits |= caller.meter.headers(now)
+            self._budgets.check(account, now)
+        return caller
 
     async def _list(self, exchange: ModelExchange, caller: Principal, model: str | None) -> None:
         if model is None:
             cards = [served.card for served in await self._names.served(caller.owner)]
             document: dict[str, Any] = {"object": "list", "data": cards}
         else:
-            lane, _ = await self._names.find(caller.owner, model)
-            document = Served(model, lane).card
+            document = Served(model, (await self._names.find(caller.owner, model)).lane).card
         exchange.respond_as_is(200, JSON, json.dumps(document).encode())
+
+    def _run_now(self, exchange: ModelExchange, caller: Principal, route: str) -> bool:
+        """Do what `_run` does where there is nothing to wait for, as with most requests; else return False."""
+        if len(exchange.body) > QUICK_BYTES or route in routes.MODEL_FORMS or is_encoded(exchange.scope):
+            return False
+        asked = check_model(exchange.body)
+        found = self._names.known(caller.owner, asked.model)
+        if found is None:
+            return False
+        try:
+            found.check_route(route)
+            if asked.model != found.known_as:
+                asked = asked._replace(body=with_value(asked.body, "model", found.known_as))
+            adds_usage = _adds_usage(asked, route)
+            body = with_usage(asked) if adds_usage else asked.body
+            self._start(exchange, caller, route, asked, found.lane, body, adds_usage=adds_usage)
+        except APIError as error:
+            found.lane.numbers.refused.refused(error)
+            raise
+        return True
 
     async def _run(self, exchange: ModelExchange, caller: Principal, route: str) -> None:
         await self._inflater.inflate(exchange, caller.owner)
         asked = await self._read(exchange, caller.owner, route)
-        lane, adapter = await self._names.find(caller.owner, asked.model)
-        payer = Payer(self._budgets, lane, caller.account)
-        await counted(lane, self._start(exchange, payer, route, asked, adapter))
+        found = await self._names.find(caller.owner, asked.model)
+        await counted(found.lane, self._prepare(exchange, caller, route, asked, found))
 
     async def _read(self, exchange: ModelExchange, owner: str, route: str) -> ModelInput:
         """Read which model the body is for."""
@@ -103,28 +138,34 @@ class ModelRoutes:
             return await model_of_form(exchange.body, _content_type(exchange))
         return await self._schemas.checks.model(owner, exchange.body)
 
-    async def _start(
+    async def _prepare(
+        self, exchange: ModelExchange, caller: Principal, route: str, asked: ModelInput, found: Found
+    ) -> None:
+        found.check_route(route)
+        owner, known_as = caller.owner, found.known_as
+        if asked.model != known_as:
+            asked = asked._replace(body=await self._renamed(owner, asked, known_as))
+        adds_usage = _adds_usage(asked, route)
+        body = await self._names.with_usage(owner, asked) if adds_usage else asked.body
+        self._start(exchange, caller, route, asked, found.lane, body, adds_usage=adds_usage)
+
+    def _start(
         self,
         exchange: ModelExchange,
-        payer: Payer,
+        caller: Principal,
         route: str,
         asked: ModelInput,
-        adapter: str,
+        lane: Lane,
+        body: Body,
+        *,
+        adds_usage: bool,
     ) -> None:
-        lane = payer.lane
-        await self._names.check_route(lane, route)
-        # The engine knows the model by the endpoint's name.
-        known_as = adapter or lane.endpoint.name
-        if asked.model != known_as:
-            asked = asked._replace(body=await self._renamed(payer.account.owner, asked, known_as))
-        adds_usage = asked.is_stream and route in routes.WITH_STREAM_OPTIONS and not asked.asks_usage
-        body = await self._names.with_usage(payer.account.owner, asked) if adds_usage else asked.body
         exchange.body = b""
         streams = self._sync.streams
         call = ModelCall(
             streams,
             exchange,
-            payer,
+            Payer(self._budgets, lane, caller.account),
             as_request(body, route, None if asked.place is None else _content_type(exchange)),
             self._sync.deadline(lane, None),
             adds_usage=adds_usage,
@@ -139,6 +180,11 @@ class ModelRoutes:
             return await self._names.renamed(owner, asked.body, model)
         start, end = asked.place
         return b"".join((asked.body[:start], model.encode(), asked.body[end:]))
+
+
+def _adds_usage(asked: ModelInput, route: str) -> bool:
+    """Return whether the server has to ask for the usage of a stream, because the caller does not."""
+    return asked.is_stream and route in routes.WITH_STREAM_OPTIONS and not asked.asks_usage
 
 
 def _content_type(exchange: ModelExchange) -> str:

@@ -1,6 +1,6 @@
 """Which handler has a request of a hot route, by its method and path."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
@@ -14,6 +14,8 @@ class RouteTable:
     ) -> None:
         self.rooms = rooms
         """Have the requests that are answered in other ways than those of the other hot routes."""
+        self.room_of = {(b"POST", path): room for room in rooms for path in room.posted}
+        """The rooms of those that are posted to a path that is known, by method and path."""
         self.exact = handlers
         """The handlers by method and path; `below` has those of paths that are not among them."""
 
@@ -34,6 +36,8 @@ class Room(Protocol):
     """Answers requests with exchanges of its own, which write the answer in another form."""
 
     exchange: type[Exchange]
+    posted: Collection[bytes]
+    """Paths of which the room has every POST; it may have others."""
 
     def takes(self, method: bytes, path: bytes) -> bool:
         """Return whether a request is one of these."""

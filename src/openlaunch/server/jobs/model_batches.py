@@ -191,11 +191,11 @@ class ModelBatches:
 
     async def _find(self, batch: ModelBatchRecord, model: str) -> tuple[Lane, str] | str:
         try:
-            lane, adapter = await self._names.find(batch.owner, model)
-            await self._names.check_route(lane, batch.endpoint)
+            found = await self._names.find(batch.owner, model)
+            found.check_route(batch.endpoint)
         except APIError as error:
             return error.message
-        return lane, adapter or lane.endpoint.name
+        return found.lane, found.known_as
 
     async def _put(self, batch: ModelBatchRecord, group: _Group) -> None:
         if group.lane is None:

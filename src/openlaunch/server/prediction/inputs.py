@@ -28,6 +28,7 @@ LIGHT_VALUES = 20_000
 """A body that no schema is for is quick to parse, too, up to this size and as many values: mostly long strings."""
 
 _ARGS_HEAD = b'{"args": '
+_USAGE_HEAD = b'{"stream_options": {"include_usage": true}, '
 
 MAX_URL = 8192
 """Characters of a URL; a signed one has up to about 2,000."""
@@ -123,7 +124,7 @@ class ModelInput(NamedTuple):
         return f"ModelInput({len(self.body)} bytes, {self.model!r})"
 
 
-def check_model(body: Body, schemas: BundleSchemas) -> ModelInput:
+def check_model(body: Body, schemas: BundleSchemas | None = None) -> ModelInput:
     """Parse a body and read which model it is for; raise BadRequest where it is not JSON, or names none."""
     document = parse_json(body)
     model = document.get("model") if isinstance(document, dict) else None
@@ -154,8 +155,7 @@ def with_usage(asked: ModelInput) -> Body:
     if asked.stream_options is not None:
         return with_value(asked.body, "stream_options", asked.options_with_usage)
     # It is not looked for in the body, which may be large: of a key that stands twice, the last one counts.
-    options, start = json.dumps(asked.options_with_usage), asked.body.index(b"{") + 1
-    return b'{"stream_options": %b, %b' % (options.encode(), bytes(asked.body[start:]))
+    return _USAGE_HEAD + bytes(asked.body[asked.body.index(b"{") + 1 :])
 
 
 def with_value(body: Body, key: str, value: object) -> bytes:
@@ -197,8 +197,8 @@ def as_request(args: Body, route: str | None = None, content_type: str | None = 
     """
     head = _ARGS_HEAD
     if route is not None:
-        names = {"destination_path": route} | ({} if content_type is None else {"content_type": content_type})
-        head = json.dumps(names)[:-1].encode() + b', "args": '
+        kind = "" if content_type is None else f', "content_type": {json.dumps(content_type)}'
+        head = f'{{"destination_path": {json.dumps(route)}{kind}, "args": '.encode()
     if isinstance(args, bytearray):
         args[:0] = head
         args += b"}"
