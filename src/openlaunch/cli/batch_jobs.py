@@ -1,6 +1,5 @@
 """`openlaunch batch-jobs`."""
 
-import json
 from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,17 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.inputs import json_object, read_text
-from openlaunch.cli.output import Json, emit, emit_rows, fields, note, of_document, waiting, when
+from openlaunch.cli.output import (
+    Json,
+    as_json_text,
+    emit,
+    emit_rows,
+    fields,
+    note,
+    of_document,
+    waiting,
+    when,
+)
 from openlaunch.cli.owners import with_owners
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
@@ -105,7 +114,7 @@ def _print_results(client: "LaunchClient", job_id: str, as_json: bool) -> None:
     failed = [number for number, entry in enumerate(entries, start=1) if entry["status"] != "SUCCESS"]
     for entry in entries:
         value = entry if as_json else entry["result"]
-        print(json.dumps(value, ensure_ascii=False))
+        print(as_json_text(value))
     if failed:
         first = failed[0]
         reason = reason_of(entries[first - 1])

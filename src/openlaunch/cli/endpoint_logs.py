@@ -1,6 +1,5 @@
 """`openlaunch endpoints logs` and `events`: what an endpoint's workers print, and what happens to it."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,8 @@ import typer
 
 from openlaunch.cli.completion import Name
 from openlaunch.cli.connection import connect
-from openlaunch.cli.output import Json, emit, emit_rows, note, when
+from openlaunch.cli.exits import plain
+from openlaunch.cli.output import Json, as_json_text, as_printed, emit, emit_rows, note, when
 from openlaunch.errors import ConnectionFailed, NotFound, StreamInterrupted, Unavailable
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def show_logs(
         if follow:
             _follow(lambda: _outlasting(read), as_json)
         text = read()
-    emit({"content": text}, as_json, lambda: print(text, end="" if text.endswith("\n") or not text else "\n"))
+    end = "" if text.endswith("\n") or not text else "\n"
+    emit({"content": text}, as_json, lambda: print(as_printed(text), end=end))
 
 
 def _followed(client: "LaunchClient", endpoint: "Endpoint", **part: Any) -> Iterator["LogLine"]:
@@ -153,7 +154,7 @@ def new_lines(before: list[str], now: list[str]) -> list[str]:
 
 
 def _print_line(line: str, as_json: bool, **about: str) -> None:
-    print(json.dumps({"line": line, **about}, ensure_ascii=False) if as_json else line, flush=True)
+    print(as_json_text({"line": line, **about}) if as_json else as_printed(line), flush=True)
 
 
 def show_recordings(
@@ -180,7 +181,9 @@ def show_events(context: typer.Context, name: Name, follow: Follow = False, as_j
             return
         while True:
             for event in page.events:
-                text = event.model_dump_json() if as_json else f"{when(event.last_at)}  {event.message}"
+                text = (
+                    event.model_dump_json() if as_json else plain(f"{when(event.last_at)}  {event.message}")
+                )
                 print(text, flush=True)
             more = partial(client.list_endpoint_events, endpoint, page.cursor, wait=FOLLOW_WAIT_SECONDS)
             page = _outlasting(more)

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import unicodedata
 from enum import IntEnum
 from typing import Any
 
@@ -65,8 +66,21 @@ def code_of(error: Exception) -> Exit:
     return next((code for kinds, code in _CODES if isinstance(error, kinds)), Exit.FAILED)
 
 
+def plain(text: str, kept: str = "\n\t") -> str:
+    """Return a text in which what a user or a model wrote moves no cursor and turns no line around."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept or _is_shown(c) else "\ufffd" for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    # Spaces of other scripts, and what joins letters and emojis.
+    return unicodedata.category(character) == "Zs" or character in "\u200c\u200d"
+
+
 def say(text: str) -> None:
     """Print on stderr, wrapped between words where that is a terminal."""
+    text = plain(text)
     if sys.stderr.isatty():
         from openlaunch.cli.tables import wrapped
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openlaunch.cli.connection import options_of
-from openlaunch.cli.exits import Exit, say
+from openlaunch.cli.exits import Exit, plain, say
 
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
@@ -22,15 +22,31 @@ def _wanted_anywhere(context: typer.Context, value: bool) -> bool:
     return value or options_of(context).as_json
 
 
+_COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_wanted_anywhere)]
 
 
 def emit(document: Any, as_json: bool, for_people: Callable[[], None]) -> None:
     """Print a document, which may have models in it, as JSON, or what `for_people` prints."""
     if as_json:
-        print(json.dumps(document, indent=2, ensure_ascii=False, default=_plain_json))
+        print(as_json_text(document, indent=2))
     else:
         for_people()
+
+
+def as_json_text(document: Any, indent: int | None = None) -> str:
+    """Return a document as JSON in which all that can't be printed is escaped."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False, default=_plain_json)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def as_printed(text: str) -> str:
+    """Return what a model has printed or answered: a terminal gets its colors, but nothing else that controls it."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(part if _COLOR.fullmatch(part) else plain(part, "\n\t\r") for part in _COLOR.split(text))
 
 
 def _plain_json(value: Any) -> Any:
@@ -74,14 +90,14 @@ def _cell(value: object) -> str:
     # A reason may have several lines, and whatever else a model has written into it.
     if value is None or not (text := " ".join(str(value).split())):
         return "-"
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return plain(text)
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one pair a line, wrapped on a terminal; pairs without a value are left out."""
     from openlaunch.cli.tables import wrapped
 
-    present = [(name, str(value)) for name, value in pairs if value is not None]
+    present = [(plain(name), plain(str(value))) for name, value in pairs if value is not None]
     indent = " " * (max(len(name) for name, _ in present) + 2)
     room = _width() - len(indent) if sys.stdout.isatty() else sys.maxsize
     for name, value in present:
@@ -148,7 +164,7 @@ def bar(fraction: float, text: str) -> str:
 def _plain(text: str) -> Any:
     from rich.text import Text
 
-    return Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis")
+    return Text(plain(" ".join(text.split())), no_wrap=True, overflow="ellipsis")
 
 
 def say_status(update: Callable[[str], None]) -> "Callable[[ModelEndpoint], None]":

@@ -10,9 +10,22 @@ import typer
 
 from openlaunch.cli.completion import Name, endpoint_names
 from openlaunch.cli.connection import connect
-from openlaunch.cli.exits import Exit
+from openlaunch.cli.exits import Exit, plain
 from openlaunch.cli.inputs import Args, arguments, json_object, pairs, read_text
-from openlaunch.cli.output import Json, bar, emit, emit_rows, fields, note, progress, table, waiting, when
+from openlaunch.cli.output import (
+    Json,
+    as_json_text,
+    as_printed,
+    bar,
+    emit,
+    emit_rows,
+    fields,
+    note,
+    progress,
+    table,
+    waiting,
+    when,
+)
 from openlaunch.cli.owners import with_owners
 from openlaunch.errors import NotFound, WaitTimeout
 
@@ -120,13 +133,12 @@ def _print_item(response: "EndpointResponse", as_json: bool) -> None:
     if response.status != "SUCCESS":
         _fail(response)
     value = {"result_url": response.result_url} if response.result_url is not None else response.value
-    as_it_is = isinstance(value, str) and not as_json
-    print(value if as_it_is else json.dumps(value, ensure_ascii=False), flush=True)
+    print(as_printed(value) if isinstance(value, str) and not as_json else as_json_text(value), flush=True)
 
 
 def _print_response(response: "EndpointResponse", as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_document(response), indent=2, ensure_ascii=False))
+        print(as_json_text(_document(response), indent=2))
         if response.status != "SUCCESS":
             raise typer.Exit(Exit.FAILED)
         return
@@ -136,7 +148,7 @@ def _print_response(response: "EndpointResponse", as_json: bool) -> None:
         print(response.result_url)
         return
     value = response.value
-    print(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    print(as_printed(value) if isinstance(value, str) else as_json_text(value))
 
 
 def _document(response: "EndpointResponse") -> dict[str, Any]:
@@ -175,7 +187,9 @@ def get_task(
             return
     shown = {"status": status} if said is None else {"status": status, "progress": said.model_dump()}
     emit(
-        shown, as_json, lambda: print(status if said is None else f"{status} {bar(said.fraction, said.text)}")
+        shown,
+        as_json,
+        lambda: print(status if said is None else f"{status} {bar(said.fraction, plain(said.text))}"),
     )
     if wait > 0:
         raise WaitTimeout(f"the task {task_id} is {status} after {wait:g} seconds")
@@ -186,7 +200,7 @@ def explain_task(context: typer.Context, task_id: TaskId, as_json: Json = False)
     """Show why a task is pending: its place in the queue, and what holds its endpoint up."""
     with connect(context) as client:
         why = client.explain_task(task_id)
-    emit(why, as_json, lambda: print(f"{why.status.value}: {why.message}"))
+    emit(why, as_json, lambda: print(f"{why.status.value}: {plain(why.message)}"))
 
 
 @app.command("list")

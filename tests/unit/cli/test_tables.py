@@ -1,5 +1,9 @@
 """Tables for terminals of any width, and for pipes."""
 
+import contextlib
+import json
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +98,38 @@ def test_a_pipe_gets_tabs_and_nothing_is_padded():
 def test_a_cell_is_one_line_without_control_characters(capsys, value, cell):
     output.table(("A", "B"), [("x", value)])
     assert capsys.readouterr().out == f"A\tB\nx\t{cell}\n"
+
+
+HOSTILE = "\x1b]0;title\x07\x9b2J\u202egpj"
+HARMLESS = "\ufffd]0;title\ufffd\ufffd2J\ufffdgpj"
+
+
+def test_what_others_wrote_controls_no_terminal(capsys):
+    output.fields([("reason", HOSTILE + "\nmore\u3000\u200d"), (HOSTILE, 1)])
+    output.note(HOSTILE)
+    printed = capsys.readouterr()
+    assert HARMLESS in printed.out
+    assert "more\u3000\u200d" in printed.out
+    assert all(c.isprintable() or c in "\n\u3000\u200d" for c in printed.out)
+    assert printed.err == HARMLESS + "\n"
+
+
+def test_json_has_what_others_wrote_escaped_and_unchanged(capsys):
+    output.emit({"a": HOSTILE, "b": "ü😀"}, True, lambda: None)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"a": HOSTILE, "b": "ü😀"}
+    assert all(c.isprintable() or c == "\n" for c in printed)
+    assert "ü😀" in printed
+
+
+def test_of_what_a_model_prints_a_terminal_gets_the_colors_alone():
+    text = f"\x1b[31mred\x1b[0m 10%\r20%\n{HOSTILE}"
+    assert output.as_printed(text) == text  # the output is no terminal
+    controlling, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as file, contextlib.redirect_stdout(file):
+        shown = output.as_printed(text)
+    os.close(controlling)
+    assert shown == f"\x1b[31mred\x1b[0m 10%\r20%\n{HARMLESS}"
 
 
 def test_times_have_one_format_whatever_they_come_as(capsys):
