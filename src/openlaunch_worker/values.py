@@ -192,6 +192,8 @@ def _duration(span: Any) -> str:
 def _encoded_image(image: Any) -> Binary:
     """Return an image in the format that it was read from, or else as PNG, or as TIFF, which has more modes."""
     first, *others = dict.fromkeys((image.format or "PNG", "PNG", "TIFF"))
+    if image.mode in _WRITTEN_AS:
+        image = image.convert(_WRITTEN_AS[image.mode])
     try:
         return _image_as(first, image)
     except (OSError, KeyError, ValueError):
@@ -199,6 +201,10 @@ def _encoded_image(image: Any) -> Binary:
             with suppress(OSError, ValueError):
                 return _image_as(name, image)
         raise
+
+
+_WRITTEN_AS: Final = {"HSV": "RGB", "La": "LA", "RGBa": "RGBA"}
+"""The modes that no format has, and those as which their pixels are written."""
 
 
 def _image_as(name: str, image: Any) -> Binary:

@@ -161,3 +161,12 @@ def test_no_library_is_imported_for_it():
     code = "import sys, openlaunch_worker.answers as a; a.success({1}, 99); print(list(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not [name for name in ("numpy", "PIL", "pydantic", "decimal", "uuid") if f"'{name}'" in loaded]
+
+
+@pytest.mark.parametrize(("mode", "read"), [("HSV", "RGB"), ("La", "LA"), ("RGBa", "RGBA")])
+def test_an_image_of_a_mode_that_no_format_has_is_converted(mode, read):
+    image = PIL.Image.new(read, (2, 1), (200, 100, 50, 255)[: len(read)]).convert(mode)
+    head, data = written(image).split(",")
+    assert head == "data:image/png;type=image;base64"
+    came = PIL.Image.open(io.BytesIO(base64.b64decode(data)))
+    assert (came.mode, came.tobytes()) == (read, image.convert(read).tobytes())
