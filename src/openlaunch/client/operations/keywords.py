@@ -151,5 +151,29 @@ def check_known(keywords: Mapping[str, Any], known: Mapping[str, Any]) -> None:
         return
     similar = [match for name in unknown for match in get_close_matches(name, known, 1)]
     hint = f"did you mean {', '.join(similar)}?" if len(similar) == len(unknown) else ""
+    hint = "; ".join(filter(None, (_where(name, known) for name in unknown))) or hint
     hint = hint or f"the keywords are: {', '.join(known)}"
     raise TypeError(f"the keyword {', '.join(unknown)} is unknown; {hint}")
+
+
+_ROUTE = "healthcheck_route"
+_HOOKS = {
+    "health_fn": f"the health of a server is asked on its {_ROUTE}: give that instead of health_fn",
+    "shutdown_fn": "a server gets a SIGTERM before its worker ends: let it do then what shutdown_fn would",
+}
+_OF_ENDPOINTS = ("max_requests_per_worker", "max_worker_age")
+
+
+def _where(name: str, known: Mapping[str, Any]) -> str | None:
+    """Say where a keyword that replaces workers belongs, or what stands in its place; None for another keyword."""
+    if name in _HOOKS:
+        if _ROUTE in known:
+            return _HOOKS[name]
+        if "app_config" in known:
+            return f"a bundle of directories names the function: give {name}_module_path"
+        return f"{name} is a part of the bundle: give it to deploy or create_model_bundle_from_callable_v2"
+    if name not in _OF_ENDPOINTS:
+        return None
+    if "metadata" in known:
+        return f"{name} is a setting of endpoints: give it to create_model_endpoint or deploy"
+    return f"{name} is for workers of endpoints: those of a job end with it"
