@@ -27,7 +27,7 @@ from openlaunch_worker.failures import InvalidInput, one_line
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.files import SCRATCH, File, Scratch
 from openlaunch_worker.generics import filled_in, is_name, unnamed
-from openlaunch_worker.shapes import FIELDS, TAKES
+from openlaunch_worker.shapes import FIELDS, ITEM, TAKES
 
 OTHERS: Final = "**"
 """The name that the type of further arguments is under, of which no parameter can have it."""
@@ -37,10 +37,14 @@ Make = Callable[[Any], Any]
 
 
 class Arguments:
-    """Makes the arguments of one function."""
+    """Makes the arguments of one function, or for one that batches, the `item` of a request."""
 
-    def __init__(self, takes: Mapping[str, Any], fields: Mapping[Any, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, takes: Mapping[str, Any], fields: Mapping[Any, Mapping[str, Any]], item: Any = None
+    ) -> None:
         makers = Makers(fields)
+        self.of_batches = item is not None
+        self._build = None if item is None else _item_of(item)
         self._named = takes.keys() - {OTHERS}
         self._makers = {name: make for name in self._named if (make := makers.of(takes[name])) is not None}
         others = takes.get(OTHERS, Any)
@@ -49,15 +53,16 @@ class Arguments:
         self._others_are_files = is_binary(others)
 
     def make(self, args: Any, scratch: Scratch) -> Any:
-        """Return the arguments to call with. Raise `InvalidInput` where one does not fit."""
+        """Return the arguments to call with, or the item. Raise `InvalidInput` where one does not fit."""
         if type(args) is not dict:
             return args
         SCRATCH.set(scratch)
         token = _TRIED.set({})
         try:
-            return _each(self._of(args), args)
+            made = _each(self._of(args), args)
+            return made if self._build is None else self._build(made)
         except Misfit as misfit:
-            raise InvalidInput(f"{'.'.join(map(str, misfit.path))}: {misfit.reason}") from None
+            raise InvalidInput(f"{'.'.join(map(str, misfit.path)) or 'args'}: {misfit.reason}") from None
         except RecursionError:
             raise InvalidInput("the args are nested too deep") from None
         finally:
@@ -113,7 +118,22 @@ _WEB: Final = ("https://", "http://")
 def arguments_of(predict: Any) -> Arguments | None:
     """Return what makes the arguments of a predict function; None where JSON is enough."""
     takes = getattr(predict, TAKES, None)
-    return Arguments(takes, getattr(predict, FIELDS, {})) if isinstance(takes, dict) else None
+    if not isinstance(takes, dict):
+        return None
+    return Arguments(takes, getattr(predict, FIELDS, {}), getattr(predict, ITEM, None))
+
+
+def _item_of(item: Any) -> Make:
+    """Return what makes an item of a batch of the args of a request."""
+    if isinstance(item, str):
+
+        def value(args: Any) -> Any:
+            if item not in args:
+                raise Misfit("it is needed", item)
+            return args[item]
+
+        return value
+    return _guarded(item, lambda args: args if typing.is_typeddict(item) else item(**args))
 
 
 class Makers:

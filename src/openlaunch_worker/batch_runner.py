@@ -7,6 +7,7 @@ from typing import Any
 
 from openlaunch_worker.batching import BatchRule, results_of, seconds_until_due
 from openlaunch_worker.documents import Limits
+from openlaunch_worker.files import Scratch
 from openlaunch_worker.frames import CREDIT_BODY, Kind, Outcome
 from openlaunch_worker.in_flight import STOPPED, failure
 from openlaunch_worker.jobs import Job, Stop
@@ -44,6 +45,9 @@ class BatchRunner(Runner):
         self._batch_task: asyncio.Task[Any] | None = None
         self._batch_thread = thread
         self._due_timer: asyncio.TimerHandle | None = None
+        self._left_files: list[Scratch] = []
+        """Files of members that were answered, which the batch that runs may still read."""
+        self._makes = self._arguments is not None and self._arguments.of_batches
 
     def _new_batch_itself(self) -> Job:
         """Return what stands for the whole batch where its thread is interrupted; requests never have the id 0."""
@@ -51,23 +55,28 @@ class BatchRunner(Runner):
 
     def _begin(self, job: Job) -> None:
         self._queued[job.id] = job
-        if job.transfer is None:
+        if job.transfer is None and not self._makes:
             self._gather(job)
         else:
-            self._submit(job, self._fetch_in_thread)
+            self._submit(job, self._prepare_in_thread)
 
-    def _fetch_in_thread(self, job: Job) -> None:
+    def _prepare_in_thread(self, job: Job) -> None:
+        """Fetch and make what predict gets of a job: beside the batch that runs, and failing that job alone."""
         if self._queued.pop(job.id, None) is None:
             return
-        assert job.transfer is not None
         try:
-            job.args = job.transfer.fetch(self._limits)
+            if job.transfer is not None:
+                job.args = job.transfer.fetch(self._limits)
+            if self._makes:
+                assert self._arguments is not None
+                job.scratch = Scratch()
+                job.args = self._interrupts.run(job, self._arguments.make, job.args, job.scratch)
         except BaseException as error:
             self._outbox.post(self._finish, job, *failure(job, error))
         else:
-            self._outbox.post(self._fetched, job)
+            self._outbox.post(self._prepared, job)
 
-    def _fetched(self, job: Job) -> None:
+    def _prepared(self, job: Job) -> None:
         job.transfer = None
         if job.stop is not None:
             self._finish(job, *STOPPED)
@@ -106,6 +115,9 @@ class BatchRunner(Runner):
         elif job.stop is None:
             job.stop = stop
             if not self._is_unwanted():
+                if job.scratch is not None:
+                    self._left_files.append(job.scratch)
+                    job.scratch = None
                 self._finish(job, *STOPPED)
             elif self._batch_task is not None:
                 self._batch_task.cancel()
@@ -170,6 +182,8 @@ class BatchRunner(Runner):
 
     def _end_batch(self, ends: list[End]) -> None:
         self._batch, self._batch_task = [], None
+        while self._left_files:
+            self._left_files.pop().remove()
         self._outbox.control(Kind.BATCH, 0, CREDIT_BODY.pack(len(ends)))  # which goes out with the answers
         for job, outcome, body in ends:
             if self._running.get(job.id) is job:

@@ -66,7 +66,7 @@ class JobsInFlight:
         for output in list(UNENDED) if UNENDED else ():
             output.pass_on()
         if job.stream is not None:
-            return Outcome.SUCCESS, answers.event(value, most, job.typed) + answers.END_EVENT
+            return Outcome.SUCCESS, event_of(job)(value, most, job.typed) + answers.END_EVENT
         if job.wants_pickle:
             return Outcome.PICKLED, answers.pickled(value, most)
         if job.accepts and job.tensors is not None:
@@ -141,6 +141,17 @@ class JobsInFlight:
         left = [job.deadline for job in self._running.values() if now < job.deadline < float("inf")]
         if left:
             self._expect_expiry(min(left))
+
+
+def event_of(job: Job) -> Callable[[Any, int, bool], bytes]:
+    """Return what makes the event of an item of a job's stream."""
+    if (wanted := job.tensors) is None:
+        return answers.event
+
+    def event(item: Any, most: int, as_typed: bool) -> bytes:
+        return answers.event(tensors.text(item, wanted, most), 2 * most, as_typed)
+
+    return event
 
 
 def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:

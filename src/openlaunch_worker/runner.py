@@ -17,7 +17,7 @@ from openlaunch_worker.failures import Refusal
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.files import File, Scratch
 from openlaunch_worker.frames import Flags, Outcome, document_behind
-from openlaunch_worker.in_flight import STOPPED, JobsInFlight, failure, no_memory
+from openlaunch_worker.in_flight import STOPPED, JobsInFlight, event_of, failure, no_memory
 from openlaunch_worker.jobs import CURRENT, Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.shapes import Shape, shape_of
@@ -167,11 +167,12 @@ class Runner(JobsInFlight):
 
     async def _iterate_on_loop(self, job: Job, items: AsyncIterator[Any]) -> None:
         stream, running, most = job.stream, self._running, self._limits.max_result_bytes
+        event = event_of(job)
         try:
             if stream is None:
                 raise _needs_streaming()
             async for item in items:
-                stream.push(answers.event(item, most, job.typed), len(running) == 1)
+                stream.push(event(item, most, job.typed), len(running) == 1)
                 # After every item: it may be long before the generator gives the next one, or awaits.
                 await _turn()
                 if stream.is_full():
@@ -232,13 +233,13 @@ class Runner(JobsInFlight):
             self._outbox.post(self._finish, job, Outcome.SUCCESS, answers.END_EVENT)
 
     def _push_all(self, items: Iterator[Any], job: Job) -> None:
-        stream = job.stream
+        stream, event = job.stream, event_of(job)
         try:
             if stream is None:
                 raise _needs_streaming()
             # Interrupted within an item only: what sends must not stop half-way, and sees a flag instead.
             while (item := self._interrupts.run(job, next, items, _END)) is not _END:
-                data = answers.event(item, self._limits.max_result_bytes, job.typed)
+                data = event(item, self._limits.max_result_bytes, job.typed)
                 if not stream.push_and_wait(data, alone=len(self._running) == 1):
                     break
         finally:

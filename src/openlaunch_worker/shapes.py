@@ -10,6 +10,8 @@ TAKES: Final = "takes"
 """The attribute of a predict function with the types of those of its parameters for which JSON is not enough."""
 FIELDS: Final = "fields"
 """The attribute with the types of the fields of the classes among them, whose own annotations may be names."""
+ITEM: Final = "item"
+"""The attribute of one that batches: what it gets of each request, a class of these fields or the name of one."""
 
 
 class Shape(Enum):

@@ -1,5 +1,6 @@
 """Tensors as the Open Inference Protocol has them: arrays of their bytes, and the answer with those of a value."""
 
+import base64
 import importlib
 import json
 import math
@@ -119,6 +120,11 @@ def answer(value: Any, wanted: Mapping[str, Any], max_bytes: int) -> bytes:
     is_json = all("data" in each for each in described)
     kind = b"application/json" if is_json else f"{OCTETS}; {HEADER}={len(pieces[0])}".encode()
     return b"".join((*pieces, kind, bytes((len(kind),))))
+
+
+def text(value: Any, wanted: Mapping[str, Any], max_bytes: int) -> str:
+    """Return such an answer as the text that it is as an item of a stream, whose items are JSON."""
+    return base64.b64encode(answer(value, wanted, max_bytes)).decode()
 
 
 def _named(value: Any) -> dict[str, Any]:

@@ -4,7 +4,9 @@
 """
 
 import json
+import queue
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -14,7 +16,7 @@ kind, address, key = sys.argv[1:]
 if kind == "http":
     import tritonclient.http as triton
 
-    client = triton.InferenceServerClient(address, network_timeout=60, connection_timeout=60)
+    client = triton.InferenceServerClient(address, concurrency=2, network_timeout=60, connection_timeout=60)
 else:
     import tritonclient.grpc as triton
 
@@ -130,6 +132,49 @@ errors = {
     "key": lambda: client.infer("ti-same", [made_input("x", rows)]),
 }
 found["errors"] = {name: error_of(call) for name, call in errors.items()}
+
+
+def at_once(model, inputs):
+    if kind == "http":
+        asked = [client.async_infer(model, each, **options()) for each in inputs]
+        return [each.get_result() for each in asked]
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        return list(pool.map(lambda each: infer(model, each), inputs))
+
+
+both = ARRAYS["BF16"], ARRAYS["fortran"]
+found["batched"] = [
+    [is_same(array, came.as_numpy("output_0")), came.as_numpy("output_1").item()]
+    for array, came in zip(
+        both, at_once("ti-batched", [[made_input("x", each)] for each in both]), strict=True
+    )
+]
+if kind == "grpc":
+    answers = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)), headers=options()["headers"])
+
+    def streamed(model, array, **more):
+        client.async_stream_infer(model, [made_input("x", array)], enable_empty_final_response=True, **more)
+        came = []
+        while True:
+            result, error = answers.get(timeout=60)
+            if error is not None:
+                return [*came, error.message()]
+            answer = result.get_response()
+            if answer.outputs:
+                came.append(is_same(array, result.as_numpy("output")))
+            if answer.parameters["triton_final_response"].bool_param:
+                return [*came, answer.id]
+
+    found["streams"] = {name: streamed("ti-items", array) for name, array in ARRAYS.items()}
+    found["streamed"] = {
+        "one": streamed("ti-same", rows, request_id="r2"),
+        "breaks": streamed("ti-breaks", rows),
+        "none": streamed("ti-none", rows),
+        "shape": streamed("ti-scaled", rows[:, :2]),
+        "then": streamed("ti-items", rows, request_id="r3"),
+    }
+    client.stop_stream()
 found["async"] = infer("ti-later", [made_input("x", rows)]).as_numpy("output").tolist()
 found["owner"] = infer("admin/ti-same", [made_input("x", rows)]).as_numpy("output").tolist()
 print(json.dumps(found))

@@ -59,6 +59,14 @@ def slow(x: np.ndarray):
     time.sleep(60)
 
 
+def batched(x: list[np.ndarray]) -> list[tuple[np.ndarray, int]]:
+    return [(each, len(x)) for each in x]
+
+
+BATCHES = {"max_batch_size": 2, "max_batch_wait": 10}
+"""Two requests at once are a batch, whatever keeps the second from coming."""
+
+
 def check(found):
     """Check what `tests/data/triton_caller.py` has found, whichever way it came."""
     assert found["live"] == [True, True]
@@ -70,6 +78,7 @@ def check(found):
     assert found["factor"] == [[4.0] * 3] * 2
     assert found["named"] == {"total": "6.0", "names": r"[b'a\x00', b'b']", "raw": r"b'\x00\xff\x00'"}
     assert found["image"] == 256
+    assert found["batched"] == [[True, 2]] * 2
     assert found["async"] == [[1.0] * 3] * 2
     assert found["owner"] == [[1.0] * 3] * 2
     errors = found["errors"]

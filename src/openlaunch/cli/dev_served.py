@@ -55,7 +55,7 @@ class Served:
         bundle = client.create_model_bundle_from_callable_v2(
             model_bundle_name=self.endpoint,
             load_model_fn=self._load_model(),
-            load_predict_fn=_load_predict(has_model=self._loader is not None, batches=interface is None),
+            load_predict_fn=_load_predict(has_model=self._loader is not None, batches=self._batches),
             request_schema=cast("Any", interface),
             response_schema=cast("Any", interface),
         )
@@ -87,10 +87,12 @@ class Served:
     def delete(self, client: "LaunchClient") -> None:
         client.delete_model_endpoint(self.endpoint)
 
-    def _interface(self) -> Interface | None:
-        if self._settings.get("max_batch_size"):
-            return None
-        return interface_of(self.function, has_model=self._loader is not None)
+    @property
+    def _batches(self) -> bool:
+        return bool(self._settings.get("max_batch_size"))
+
+    def _interface(self) -> Interface:
+        return interface_of(self.function, has_model=self._loader is not None, batches=self._batches)
 
     def _load_model(self) -> Callable[[], Any]:
         here = str(Path.cwd())
@@ -113,8 +115,10 @@ def _load_predict(*, has_model: bool, batches: bool) -> Callable[[Any], Callable
         from openlaunch.client.packing.interface import interface_of, made_types
 
         predict: Callable[..., Any] = tree.predict()
-        if not batches and (takes := made_types(interface_of(tree.function, has_model=has_model))):
-            vars(predict)["takes"] = takes
+        interface = interface_of(tree.function, has_model=has_model, batches=batches)
+        takes = made_types(interface)
+        if takes or interface.item is not None:
+            vars(predict)["takes"], vars(predict)["item"] = takes, interface.item
         return predict
 
     return load_predict

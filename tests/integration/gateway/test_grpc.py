@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from server_driver import SMALL, eventually, http, running
-from triton_driver import NUMPY, boom, called, check, image, named, pair, same, scaled, slow
+from triton_driver import BATCHES, NUMPY, batched, boom, called, check, image, named, pair, same, scaled, slow
 
 from openlaunch.server.gateway.grpc_messages import METHODS, SERVICE
 from openlaunch.testing import local
@@ -37,6 +37,28 @@ def marks(x: np.ndarray, folder: str):
         path.write_text("interrupted")
 
 
+def items(x: np.ndarray):
+    yield x
+    yield x
+
+
+async def breaks(x: np.ndarray):
+    yield x
+    raise ValueError("no more")
+
+
+def many(x: np.ndarray, folder: str):
+    """Yield until it is stopped, and say how often."""
+    count = 0
+    try:
+        while True:
+            count += 1
+            (Path(folder) / "count").write_text(str(count))
+            yield np.zeros(100_000, np.uint8)
+    finally:
+        (Path(folder) / "ended").touch()
+
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     with socket.socket() as free:
@@ -55,6 +77,11 @@ def client(tmp_path_factory):
             name = f"ti-{function.__name__}"
             client.deploy(function, name=name, requirements=NUMPY, max_workers=1, **SMALL)
         client.deploy(same, name="ti-later", requirements=NUMPY, endpoint_type="async", **SMALL)
+        client.deploy(batched, name="ti-batched", requirements=NUMPY, max_workers=1, **BATCHES, **SMALL)
+        for function in (items, breaks, many):
+            client.deploy(
+                function, name=f"ti-{function.__name__}", requirements=NUMPY, max_workers=1, **SMALL
+            )
         client.deploy(lambda x: x, name="ti-plain", **SMALL)
         client.address, client.access_log = f"127.0.0.1:{port}", settings["access_log"]
         yield client
@@ -98,6 +125,13 @@ def test_the_unmodified_client_gets_what_it_sent_to_the_bit(client):
     others = {"raises": "INTERNAL", "timeout": "DEADLINE_EXCEEDED", "key": "UNAUTHENTICATED"}
     assert statuses == {**invalid, **missing, **others}
     assert found["pair"] == ["r1", ["output_1"]]
+    assert [name for name, came in found["streams"].items() if came != [True, True, ""]] == []
+    streamed = found["streamed"]
+    assert (streamed["one"], streamed["then"]) == ([True, "r2"], [True, True, "r3"])
+    assert streamed["breaks"][0] is True
+    assert "ValueError: no more" in streamed["breaks"][1]
+    assert "ti-none" in streamed["none"][0]
+    assert "one of FP32 and shape [2, 2] came" in streamed["shape"][0]
 
 
 @pytest.mark.parametrize(
@@ -329,3 +363,53 @@ def test_a_port_that_is_taken_is_refused(client, tmp_path):
         running(tmp_path, grpc_port=port),
     ):
         pass
+
+
+@pytest.fixture
+def streams(client):
+    with grpc.insecure_channel(client.address) as channel:
+        method = channel.stream_stream(
+            f"/{SERVICE}/ModelStreamInfer",
+            Infer.SerializeToString,
+            METHODS["ModelStreamInfer"].answer.FromString,
+        )
+        yield lambda requests, key: method(requests, metadata=[("authorization", f"Bearer {key}")])
+
+
+def test_a_stream_that_nobody_reads_is_held_up_and_ends_with_its_call(client, streams, tmp_path):
+    request = asked(TWO, model="ti-many")
+    request.parameters["folder"].string_param = str(tmp_path)
+    call = streams(iter([request]), client.server.api_key)
+    assert len(next(call).infer_response.raw_output_contents[0]) == 100_000
+
+    def count():
+        return int((tmp_path / "count").read_text() or 0)
+
+    before = count()
+
+    def stands():
+        nonlocal before
+        before, last = count(), before
+        return before == last > 1
+
+    eventually(stands)
+    assert count() < 1000  # of 100 kB each
+    call.cancel()
+    eventually((tmp_path / "ended").exists)
+
+
+def test_streams_without_a_key_and_more_than_there_are_places_for_are_refused(client, streams):
+    with pytest.raises(grpc.RpcError) as caught:
+        next(streams(iter([asked(TWO)]), "wrong"))
+    assert caught.value.code().name == "UNAUTHENTICATED"
+    gate = threading.Event()
+    key = client.create_api_key("streams", "predict").api_key
+    calls = [streams(iter(gate.wait, True), key) for _ in range(100)]
+    eventually(lambda: any(each.done() for each in calls))
+    said = next(each.details() for each in calls if each.done())
+    assert "too many streams are open" in said
+    answer = next(streams(iter([asked(TWO)]), client.server.api_key))
+    assert list(answer.infer_response.raw_output_contents) == [TWO]
+    for each in calls:
+        each.cancel()
+    gate.set()

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from server_driver import DEADLINE, SMALL, http
-from triton_driver import NUMPY, boom, called, check, image, named, pair, same, scaled, slow
+from triton_driver import BATCHES, NUMPY, batched, boom, called, check, image, named, pair, same, scaled, slow
 
 from openlaunch import EndpointRequest
 
@@ -162,7 +162,7 @@ def test_a_repeated_idempotency_key_has_the_first_answer(raw, endpoints):
 
 def test_an_endpoint_without_tensors_is_refused_and_says_what_to_do(raw, endpoints):
     assert "the function of 'ti-plain' takes no tensors: annotate" in error(asked(raw, model="ti-plain"))
-    assert "the endpoint 'ti-items' is streaming" in error(asked(raw, model="ti-items"))
+    assert "by ModelStreamInfer, over gRPC" in error(asked(raw, model="ti-items"))
     said = error(asked(raw, model="ti-same/versions/2"), 404)
     assert "'ti-same' has no version '2', its version is its bundle's id: bun_" in said
 
@@ -219,6 +219,7 @@ def test_health_needs_no_key(raw, endpoints):
 def all_endpoints(endpoints):
     for function in (pair, named, boom, slow):
         endpoints.deploy(function, name=f"ti-{function.__name__}", requirements=NUMPY, max_workers=1, **SMALL)
+    endpoints.deploy(batched, name="ti-batched", requirements=NUMPY, max_workers=1, **BATCHES, **SMALL)
     return endpoints
 
 

@@ -6,6 +6,8 @@ import pickle
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -342,3 +344,46 @@ def test_one_thread_runs_all_batches():
             send(worker, {}, {})
             seen |= set(answers(worker, 2).values())
         assert len(seen) == 1
+
+
+@dataclass
+class Sized:
+    data: bytes
+    more: int = 1
+
+
+def taking(predict, takes, item):
+    """A function as `deploy` packs it, with what is made of each request for it."""
+    predict.takes, predict.item = takes, item
+    return predict
+
+
+def test_items_are_made_of_the_args_and_one_that_can_not_be_fails_alone():
+    def predict(items):
+        return [[len(one.data) + one.more, len(items)] for one in items]
+
+    with batching(taking(predict, {"data": bytes}, Sized), 2) as worker:
+        worker.ready()
+        (bad,) = send(worker, {"data": "no URL"})
+        assert "data: a file is needed" in answers(worker, 1)[bad]
+        sent = send(worker, {"data": "data:,abc"}, {"data": "data:,", "more": 4})
+        assert answers(worker, 2) == {sent[0]: [4, 2], sent[1]: [4, 2]}
+
+
+def test_the_file_of_who_leaves_is_there_until_the_batch_has_ended(tmp_path):
+    def predict(paths):
+        (tmp_path / "runs").touch()
+        while not (tmp_path / "go").exists():
+            time.sleep(0.001)
+        return [[path.read_text() for path in paths], [str(path) for path in paths]][:2]
+
+    with batching(taking(predict, {"data": Path}, "data"), 2) as worker:
+        worker.ready()
+        first, second = send(worker, {"data": "data:,a"}, {"data": "data:,b"})
+        wait_until((tmp_path / "runs").exists)
+        worker.send(Kind.CANCEL, first)
+        assert worker.answer()[1] == Outcome.CANCELLED
+        (tmp_path / "go").touch()
+        [left] = answers(worker, 1).items()
+        assert left[0] == second
+        wait_until(lambda: not any(Path(each).exists() for each in left[1]))

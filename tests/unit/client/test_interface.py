@@ -4,7 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
 from functools import partial
@@ -311,3 +311,53 @@ def test_a_type_that_is_within_itself_by_its_name_has_a_schema():
     recursive.__annotations__ = {"x": names["Json"]}
     assert made_fields(made_types(interface_of(recursive, has_model=False))) == {}
     assert schemas(recursive)["Json"]["anyOf"][1]["items"] == {"$ref": "#/components/schemas/Json"}
+
+
+class Row(TypedDict):
+    pixels: Annotated[np.ndarray, Shape(None, 3)]
+    name: NotRequired[str]
+
+
+@dataclass
+class Picture:
+    pixels: np.ndarray
+    least: float = 0.5
+    tags: list[str] = field(default_factory=list)
+
+
+def batch(inputs, returns=list[Any]):
+    def batched(rows): ...
+
+    batched.__annotations__ = {"rows": inputs, "return": returns}
+    interface = interface_of(batched, has_model=False, batches=True)
+    return interface, json.loads(pack_schemas(interface, interface))
+
+
+def test_a_list_of_arrays_is_one_argument_under_its_name():
+    interface, made = batch(list[np.ndarray], list[np.ndarray | ValueError])
+    assert made["RequestSchema"]["properties"]["rows"]["x-openlaunch-binary"] == "array"
+    assert made["RequestSchema"]["required"] == ["rows"]
+    assert made["ResponseSchema"]["x-openlaunch-binary"] == "array"
+    assert (interface.item, made_types(interface)) == ("rows", {"rows": np.ndarray})
+
+
+def test_a_list_of_records_has_their_fields_as_arguments():
+    interface, made = batch(list[Row])
+    request = made["RequestSchema"]
+    assert (request["properties"].keys(), request["required"]) == ({"pixels", "name"}, ["pixels"])
+    assert request["properties"]["pixels"]["x-openlaunch-shape"] == [None, 3]
+    assert interface.item is Row
+    request = batch(list[Picture])[1]["RequestSchema"]
+    assert (request["required"], request["properties"]["least"]["default"]) == (["pixels"], 0.5)
+    assert "default" not in request["properties"]["tags"]
+
+
+def test_an_array_of_results_has_one_in_each_row():
+    _, made = batch(list[bytes], Annotated[np.ndarray, Shape(None, 4)])
+    assert made["ResponseSchema"]["x-openlaunch-shape"] == [4]
+
+
+@pytest.mark.parametrize("inputs", [list[dict[str, float]], list[int], list, np.ndarray, list[Any]])
+def test_other_batches_take_what_comes(inputs):
+    interface, made = batch(inputs, list[float])
+    assert (interface.parameters, interface.item, made) == (None, None, {})

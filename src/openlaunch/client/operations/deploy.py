@@ -26,7 +26,7 @@ from openlaunch.errors import APIError, ConnectionFailed, PayloadTooLarge, Serve
 from openlaunch.wire.bundles import ModelBundleResponse
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS, DEPLOY_DEFAULTS
-from openlaunch_worker.shapes import FIELDS, TAKES, shape_of
+from openlaunch_worker.shapes import FIELDS, ITEM, TAKES, shape_of
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ def deploy(
 
     Args:
         fn: called with each request's args as keywords; with `load_model_fn`, the model comes first. With a
-            `max_batch_size`, it is called with a list of several requests' args, and returns a list.
+            `max_batch_size`, it is called with a list of several requests' args, and returns a list; where the
+            items of the list are annotated as arrays, files or classes with fields, it gets those.
         name: of the endpoint and of the bundle.
         endpoint_type: "sync", "async" or "streaming"; by default streaming for a generator function, else
             sync.
@@ -239,18 +240,18 @@ def _prepared(
         if requirements is None and not reset:
             requirements = yield from existing.requirements()
     batches = _batches(settings, None if existing is None or reset else existing.endpoint)
-    interface = None if batches else interface_of(fn, has_model=load_model_fn is not None)
+    interface = interface_of(fn, has_model=load_model_fn is not None, batches=batches)
     values = {
         "request_schema": request_schema or interface,
         "response_schema": response_schema or interface,
         "check_types": check_types,
         "app_config": app_config,
     }
-    if interface is not None and request_schema is None:
+    if request_schema is None:
         for why in interface.unread:
             log.warning("%s; the function gets what JSON has", why)
-    takes = made_types(interface, of_request=request_schema is None) if interface is not None else {}
-    functions = loaders(fn, load_model_fn, takes)
+    takes = made_types(interface, of_request=request_schema is None)
+    functions = loaders(fn, load_model_fn, takes, interface.item if request_schema is None else None)
     hooks = {
         "health_fn": _hook(health_fn, has_model=load_model_fn is not None),
         "shutdown_fn": _hook(shutdown_fn, has_model=load_model_fn is not None),
@@ -259,7 +260,7 @@ def _prepared(
     code = yield from _pack(name, functions, pack, requirements, values)
     code.fingerprint["shares_loop"] = shape.on_loop
     code.flavor["is_generator"] = shape.yields
-    code.flavor["takes_context"] = interface is not None and interface.context is not None
+    code.flavor["takes_context"] = interface.context is not None
     return _Prepared(existing, code, creation, changes)
 
 
@@ -359,7 +360,7 @@ def _resetting(creation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _batches(settings: Mapping[str, Any], existing: ModelEndpoint | None) -> bool:
-    """Return whether the function is called with lists of inputs, of which its annotations say nothing."""
+    """Return whether the function is called with lists of inputs."""
     size = settings.get("max_batch_size")
     if size is None and existing is not None and (state := existing.deployment_state) is not None:
         size = state.max_batch_size
@@ -367,9 +368,14 @@ def _batches(settings: Mapping[str, Any], existing: ModelEndpoint | None) -> boo
 
 
 def loaders(
-    fn: Callable[..., Any], load_model_fn: Callable[..., Any] | None, takes: dict[str, Any] | None = None
+    fn: Callable[..., Any],
+    load_model_fn: Callable[..., Any] | None,
+    takes: dict[str, Any] | None = None,
+    item: Any = None,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the pair of functions that a bundle is made of; a worker makes the args of the types in `takes`.
+
+    Of the args it makes the `item` of a function that batches.
 
     They are made here, inside a function, so that they go along by value: workers do not have this module.
     `for_thread` says that `fn` is called in a thread, where the model is then loaded too.
@@ -383,10 +389,11 @@ def loaders(
 
     def load_predict(*config_and_model: Any) -> Callable[..., Any]:
         predict = fn if load_model_fn is None else partial(fn, config_and_model[-1])
-        if takes:
+        if takes or item is not None:
             predict = partial(predict)
-            vars(predict)[TAKES] = takes
+            vars(predict)[TAKES] = takes or {}
             vars(predict)[FIELDS] = fields
+            vars(predict)[ITEM] = item
         return predict
 
     return load_model, load_predict

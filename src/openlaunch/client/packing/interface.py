@@ -9,20 +9,25 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Generator,
     Iterable,
     Iterator,
+    MutableSequence,
+    Sequence,
 )
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, NamedTuple
 
 import typing_extensions
 
 from openlaunch.client.packing.checker_imports import names_for_checkers
-from openlaunch_worker.arguments import OTHERS, Makers, hints_of, is_record, taken_apart
+from openlaunch_worker.arguments import OTHERS, Makers, hints_of, is_binary, is_record, taken_apart
 from openlaunch_worker.binaries import name_of
 from openlaunch_worker.context import Context, is_context
-from openlaunch_worker.generics import is_name, unnamed
+from openlaunch_worker.files import Shape
+from openlaunch_worker.generics import filled_in, is_name, unnamed
 
 NONE = inspect.Parameter.empty
 LEFT_OUT = object()
@@ -39,7 +44,8 @@ class Interface(NamedTuple):
     The fields of a TypedDict that `**` takes with `Unpack` are parameters.
 
     `parameters` is None, and `returns` is `NONE`, where nothing is annotated. `context` is the name of the parameter
-    that no request has, which is for the context.
+    that no request has, which is for the context. `item` is what a function that batches gets of each request: an
+    object of a class with fields, which are the parameters, or the value of the one parameter that it names.
     """
 
     parameters: dict[str, inspect.Parameter] | None
@@ -48,17 +54,29 @@ class Interface(NamedTuple):
     context: str | None = None
     unread: tuple[str, ...] = ()
     others: Any = NONE
+    item: Any = None
 
 
-def interface_of(fn: Callable[..., Any], *, has_model: bool) -> Interface:
-    """Return what a function takes and returns; with `has_model`, its first parameter is not a request's."""
+NOTHING = Interface(None, False, NONE)
+
+
+def interface_of(fn: Callable[..., Any], *, has_model: bool, batches: bool = False) -> Interface:
+    """Return what a function takes and returns; with `has_model`, its first parameter is not a request's.
+
+    With `batches`, its parameter is a list of what requests have, and it returns a list of their results.
+    """
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
-        return Interface(None, False, NONE)
+        return NOTHING
     hints = _hints(fn)
     written = [*signature.parameters.values()][has_model:]
     given = [p.replace(annotation=hints.get(p.name, NONE)) for p in written]
+    if batches:
+        if not given:
+            return NOTHING
+        why = _why_unread(written[0], given[0])
+        return _of_batch(given[0], _item(hints.get("return", NONE)))._replace(unread=(why,) if why else ())
     unread = tuple(why for one, read in zip(written, given, strict=True) if (why := _why_unread(one, read)))
     context = next((p.name for p in given if is_context(p.annotation)), None)
     given = [one for p in given if p.name != context for one in _unpacked(p)]
@@ -89,17 +107,83 @@ def _unpacked(parameter: inspect.Parameter) -> list[inspect.Parameter]:
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            annotation=typing.get_args(hint)[0] if typing.get_origin(hint) in _PRESENCE else hint,
+            annotation=_without_marks(hint),
             default=NONE if _is_needed(name, hint, kind) else LEFT_OUT,
         )
         for name, hint in hints.items()
     ]
 
 
+def _without_marks(hint: Any) -> Any:
+    return typing.get_args(hint)[0] if typing.get_origin(hint) in _PRESENCE else hint
+
+
 def _is_needed(name: str, hint: Any, kind: Any) -> bool:
     """Return whether a field has to be there; of annotations that are texts, Python does not read that."""
     origin = typing.get_origin(hint)
     return origin is typing.Required if origin in _PRESENCE else name in kind.__required_keys__
+
+
+def _of_batch(inputs: inspect.Parameter, returns: Any) -> Interface:
+    """Return what each request has where the items of a list are files, arrays or objects with fields."""
+    _, origin, inner = taken_apart(inputs.annotation)
+    if origin not in _LISTS or len(inner) != 1:
+        return NOTHING
+    [item] = inner
+    made_of: Any = None
+    _, kind, given = taken_apart(item)
+    named = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+    if is_binary(item):
+        found, made_of = {inputs.name: named(inputs.name, annotation=item)}, inputs.name
+    elif is_record(kind):
+        try:
+            hints = hints_of(kind)
+        except Exception:
+            return NOTHING  # a class may name what is not there
+        types_of = dict(zip(getattr(kind, "__parameters__", ()), given, strict=False))
+        found = {
+            name: named(
+                name, annotation=filled_in(_without_marks(hint), types_of), default=_default(name, hint, kind)
+            )
+            for name, hint in hints.items()
+        }
+        made_of = kind
+    else:
+        return NOTHING
+    return Interface(found, False, _each_of(returns), item=made_of)
+
+
+_LISTS = (list, Sequence, MutableSequence, Iterable, Collection)
+
+
+def _default(name: str, hint: Any, kind: Any) -> Any:
+    """Return the default of a record's field; `NONE` where it is needed."""
+    if typing.is_typeddict(kind):
+        return NONE if _is_needed(name, hint, kind) else LEFT_OUT
+    if not is_dataclass(kind):
+        return kind._field_defaults.get(name, NONE)  # of a named tuple
+    field = next((each for each in fields(kind) if each.name == name), None)
+    if field is None:
+        return getattr(kind, name, NONE)  # of an InitVar
+    if field.default_factory is not MISSING:
+        return LEFT_OUT
+    return NONE if field.default is MISSING else field.default
+
+
+def _each_of(returns: Any) -> Any:
+    """Return the type of one result of those that a function returns for a batch, as a list or rows of an array."""
+    kind, origin, inner = taken_apart(returns)
+    if name_of(origin) in ("array", "tensor"):
+        more = typing.get_args(returns)[1:] if typing.get_origin(returns) is typing.Annotated else ()
+        kept = tuple(Shape(*each.lengths[1:]) if isinstance(each, Shape) else each for each in more)
+        return typing.Annotated[(kind, *kept)] if kept else kind
+    if origin not in _LISTS or len(inner) != 1:
+        return NONE
+    _, origin, kinds = taken_apart(inner[0])
+    if origin not in (typing.Union, types.UnionType):
+        return inner[0]
+    kinds = tuple(each for each in kinds if not (isinstance(each, type) and issubclass(each, BaseException)))
+    return typing.Union[kinds] if kinds else NONE  # noqa: UP007 -- made of any number
 
 
 def _why_unread(written: inspect.Parameter, read: inspect.Parameter) -> str | None:

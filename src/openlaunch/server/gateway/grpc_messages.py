@@ -4,6 +4,7 @@ Their classes are made of `inference.binpb`, which `make proto` compiles of `inf
 that goes with each version of protobuf.
 """
 
+import base64
 import json
 import struct
 from collections.abc import Iterator, Mapping
@@ -14,12 +15,19 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from openlaunch.errors import BadRequest
+from openlaunch.server.gateway.inference_exchange import headers_of
+from openlaunch.server.gateway.plain_exchange import split_binary
 from openlaunch.server.prediction.tensors import LAYOUTS, MICROSECONDS, TIMEOUT
 from openlaunch.wire.inference import MAX_DIMENSIONS, MAX_TENSORS
 from openlaunch_worker.frames import Body
 from openlaunch_worker.tensors import BYTES, HEADER
 
 SERVICE = "inference.GRPCInferenceService"
+STREAM = "ModelStreamInfer"
+FINAL = "triton_final_response"
+EMPTY_END = "triton_enable_empty_final_response"
+"""Parameters by which Triton's clients know where the answers to a request of a stream end."""
+
 MAX_CONTENTS = 100_000
 """Elements of one request that are not in `raw_input_contents`, which are read one by one."""
 
@@ -182,6 +190,33 @@ def _written(request: Any) -> Iterator[bytes]:
                 f"{tensor.name[:200]!r}: contents has a value that {tensor.datatype} does not have: {error}"
             )
             raise BadRequest(text, code="invalid_tensor") from None
+
+
+def stream_item(item: bytes) -> Any:
+    """Return the ModelInfer answer that an item of a stream is; raise anything where it is none."""
+    data = base64.b64decode(json.loads(item), validate=True)
+    tensors, media_type = split_binary(data)
+    return infer_answer(headers_of(media_type), tensors)
+
+
+def stream_answer(found: Any, *, is_last: bool) -> Any:
+    """Return the answer of ModelStreamInfer that says whether a further one belongs to the same request."""
+    found.parameters[FINAL].bool_param = is_last
+    return METHODS[STREAM].answer(infer_response=found)
+
+
+def failed_answer(request: Any, text: str) -> Any:
+    """Return the answer of ModelStreamInfer that says why a request of the stream has no further one."""
+    return METHODS[STREAM].answer(error_message=text, infer_response={"id": request.id})
+
+
+def wants_empty_end(request: Any) -> bool:
+    """Take out of a request whether it wants an answer without tensors behind the last item of a stream."""
+    if EMPTY_END not in request.parameters:
+        return False
+    wanted = request.parameters[EMPTY_END].bool_param
+    del request.parameters[EMPTY_END]
+    return bool(wanted)
 
 
 def infer_answer(headers: Mapping[str, str], body: Body) -> Any:

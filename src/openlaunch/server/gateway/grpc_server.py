@@ -6,8 +6,8 @@ It is imported where a port is asked for, and nothing of gRPC otherwise.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -15,20 +15,32 @@ import grpc
 from grpc import StatusCode
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.errors import APIError, BadRequest, ConfigurationError, RequestTimeout, Unavailable
+from openlaunch.errors import (
+    APIError,
+    BadRequest,
+    ConfigurationError,
+    RequestTimeout,
+    ServerError,
+    Unavailable,
+)
 from openlaunch.server.asgi import Scope
 from openlaunch.server.gateway.bodies import Held
 from openlaunch.server.gateway.grpc_messages import (
     HEAD_BYTES,
     METHODS,
     SERVICE,
+    STREAM,
     body_of,
+    failed_answer,
     infer_answer,
     parsed,
+    stream_answer,
+    stream_item,
+    wants_empty_end,
 )
 from openlaunch.server.gateway.grpc_sockets import cut
 from openlaunch.server.gateway.http_services import HttpServices
-from openlaunch.server.gateway.local_requests import LocalAnswer, answered
+from openlaunch.server.gateway.local_requests import LocalAnswer, answered, streamed
 from openlaunch.turns import Turns
 from openlaunch.wire import routes
 
@@ -43,7 +55,16 @@ MAX_UNREAD = 1000
 MIN_PLACES = 2
 """Messages that are read at a time, where no more bodies than that fit into the memory for them."""
 
+MIN_STREAMS = 8
+"""Calls of ModelStreamInfer at a time, where no more bodies than that fit into the memory for them."""
+
+LARGE_ITEM = 256 * 1024
+"""An item of a stream beyond this is not read in the event loop's thread."""
+
 RECEIVE_SECONDS = 60.0
+STREAM_SECONDS = 300.0
+"""How long a stream waits for its next message."""
+
 READ_RATE = 256 * 1024
 """Bytes of an answer that a client reads in a second at least, beside the time in which it may read nothing."""
 
@@ -75,7 +96,10 @@ _OF_ANYBODY = frozenset(("ServerLive", "ServerReady"))
 _SHOWN = ("retry-after", "x-request-id")
 """Headers of an answer that a call's trailing metadata has."""
 
+_ITEM, _FAILED_EVENT = b"data: ", b"event: error\ndata: "
 _NO_ANSWER = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+_NOT_TENSORS = "the worker's answer is not one of tensors"
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -143,7 +167,9 @@ class Receiver:
     def __init__(self, services: HttpServices) -> None:
         self._services = services
         self._unread = Turns(MAX_UNREAD)
-        self._turns = Turns(max(MIN_PLACES, services.bodies.limit // services.max_body_bytes))
+        places = services.bodies.limit // services.max_body_bytes
+        self._turns = Turns(max(MIN_PLACES, places))
+        self._streams = Turns(max(MIN_STREAMS, places))
 
     def handler(self, name: str, run: Handler) -> Any:
         """Return the handler of a method, which gets its message; those that anybody may call get none."""
@@ -151,27 +177,60 @@ class Receiver:
         async def handle(requests: Any, context: Any) -> Any:
             return await run(None if name in _OF_ANYBODY else await self._message(name, context), context)
 
-        return grpc.stream_unary_rpc_method_handler(
-            handle, response_serializer=METHODS[name].answer.SerializeToString
-        )
+        serializer = METHODS[name].answer.SerializeToString
+        if name == STREAM:
+
+            async def handle_stream(requests: Any, context: Any) -> None:
+                await self._read(context, self._run_stream(run, context))
+
+            return grpc.stream_stream_rpc_method_handler(handle_stream, response_serializer=serializer)
+        return grpc.stream_unary_rpc_method_handler(handle, response_serializer=serializer)
 
     async def _message(self, name: str, context: Any) -> Any:
+        return await self._read(context, self._one_message(name, context))
+
+    async def _read(self, context: Any, work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what comes of reading messages; what is refused ends the call."""
         try:
-            owner = self._services.admit(_scope(context)).owner
-            if self._unread.room(owner) < 1:
-                text = "the messages of too many calls are still to be read: send those first"
-                raise Unavailable(text, code="bodies_full", retry_after=1)
+            return await work
+        except APIError as refused:
+            self._services.counts.refused(refused)
+            return await _abort(context, refused.status, refused.message, {})
+
+    async def _one_message(self, name: str, context: Any) -> Any:
+        owner = self._services.admit(_scope(context)).owner
+        if self._unread.room(owner) < 1:
+            text = "the messages of too many calls are still to be read: send those first"
+            raise Unavailable(text, code="bodies_full", retry_after=1)
+        try:
             async with asyncio.timeout(RECEIVE_SECONDS), self._unread.of(owner), self._turns.of(owner):
                 message = await context.read()
-            if message is grpc.aio.EOF:
-                raise BadRequest("the call has no message", code="invalid_tensor")
-            return parsed(name, message)
         except TimeoutError:
-            error: APIError = RequestTimeout(f"the message did not come within {RECEIVE_SECONDS:g} seconds")
-        except APIError as refused:
-            error = refused
-        self._services.counts.refused(error)
-        return await _abort(context, error.status, error.message, {})
+            raise RequestTimeout(f"the message did not come within {RECEIVE_SECONDS:g} seconds") from None
+        if message is grpc.aio.EOF:
+            raise BadRequest("the call has no message", code="invalid_tensor")
+        return parsed(name, message)
+
+    async def _run_stream(self, run: Handler, context: Any) -> None:
+        """Run a prediction for each message of a stream, one after another.
+
+        A stream has a place for as long as it is open: nobody knows when its next message begins to come.
+        """
+        owner = self._services.admit(_scope(context)).owner
+        if self._streams.room(owner) < 1:
+            text = "too many streams are open: end one of them, or send several requests in one"
+            raise Unavailable(text, code="streams_full", retry_after=1)
+        async with self._streams.of(owner):
+            while True:
+                try:
+                    async with asyncio.timeout(STREAM_SECONDS):
+                        message = await context.read()
+                except TimeoutError:
+                    raise RequestTimeout(f"no message came for {STREAM_SECONDS:g} seconds") from None
+                if message is grpc.aio.EOF:
+                    return
+                self._services.admit(_scope(context))  # the key may have been revoked meanwhile
+                await run(parsed(STREAM, message), context)
 
 
 async def _abort(context: Any, status: int, text: str, headers: dict[str, str]) -> None:
@@ -254,7 +313,61 @@ class Calls:
             self._services.counts.refused(full)
             return await _abort(context, full.status, full.message, found.headers)
         except _NO_ANSWER:  # it is the model's, which may say anything
-            return await _abort(context, _FAILED, "the worker's answer is not one of tensors", found.headers)
+            return await _abort(context, _FAILED, _NOT_TENSORS, found.headers)
+
+    async def ModelStreamInfer(self, request: Any, context: Any) -> None:  # noqa: N802
+        """Run a prediction of a stream, and send an answer for each item; why it failed is one, too."""
+        try:
+            async with aclosing(self._answers(request, context)) as found:
+                async for answer in found:
+                    await self._write(context, answer)
+        except APIError as error:
+            self._services.counts.refused(error)
+            await self._write(context, failed_answer(request, error.message[:MAX_DETAILS]))
+
+    async def _answers(self, request: Any, context: Any) -> AsyncGenerator[Any, None]:
+        """Yield the answers to one request. Raise APIError where it can't be sent, or its answer is broken off."""
+        empty_end = wants_empty_end(request)
+        path = _path(request.model_name, request.model_version, "/infer")
+        more, body = body_of(request, context.time_remaining())
+        headers = {**_headers(context.invocation_metadata()), **more}
+        async with aclosing(
+            streamed(self._services, path, headers, body, _address(context.peer()))
+        ) as events:
+            async for event in events:
+                if isinstance(event, LocalAnswer):
+                    if event.status != _OK:
+                        yield failed_answer(request, _reason(event)[:MAX_DETAILS])
+                        return
+                    yield stream_answer(_of_tensors(infer_answer, event.headers, event.body), is_last=True)
+                    return
+                if event.startswith(_FAILED_EVENT):
+                    failure = json.loads(event.removeprefix(_FAILED_EVENT))
+                    yield failed_answer(request, str(failure["detail"])[:MAX_DETAILS])
+                    return
+                if event.startswith(_ITEM):
+                    item = event.removeprefix(_ITEM)
+                    if len(item) > LARGE_ITEM:
+                        made = await asyncio.to_thread(_of_tensors, stream_item, item)
+                    else:
+                        made = _of_tensors(stream_item, item)
+                    yield stream_answer(made, is_last=False)
+        if empty_end:
+            end = METHODS["ModelInfer"].answer(model_name=request.model_name, id=request.id)
+            yield stream_answer(end, is_last=True)
+
+    async def _write(self, context: Any, answer: Any) -> None:
+        """Send an answer of a stream, which its caller has to read before long."""
+        held = Held(self._services.unsent, self._services.admit(_scope(context)).owner)
+        size = answer.ByteSize()
+        held.resize(size)
+        seconds = self._services.write_seconds + size / READ_RATE
+        late = asyncio.get_running_loop().call_later(seconds, self._cut, context.peer())
+        try:
+            await context.write(answer)
+        finally:
+            late.cancel()
+            held.resize(0)
 
     def _hold(self, context: Any, size: int) -> None:
         """Count an answer until its caller has read it, which may not take long.
@@ -298,6 +411,14 @@ class Calls:
         if found.status != _OK and found.status not in allowed:
             await _abort(context, found.status, _reason(found), found.headers)
         return found
+
+
+def _of_tensors(make: Callable[..., Any], *given: Any) -> Any:
+    """Return the message that a worker's answer is; raise ServerError where it is none."""
+    try:
+        return make(*given)
+    except _NO_ANSWER:
+        raise ServerError(_NOT_TENSORS) from None
 
 
 def _reason(found: LocalAnswer) -> str:

@@ -16,6 +16,7 @@ from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inference_exchange import InferenceExchange
 from openlaunch.server.gateway.inflating import Inflater
+from openlaunch.server.gateway.local_requests import STREAMED
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver, find_by_name
 from openlaunch.server.gateway.sync_routes import SyncRoutes
@@ -139,7 +140,7 @@ class InferenceRoutes:
 
         Raises:
             NotFound: it serves another version.
-            BadRequest: its function takes no tensors, or it does not answer at once.
+            BadRequest: its function takes no tensors.
         """
         endpoint = lane.endpoint
         serving = endpoint.serving_bundle_id
@@ -147,11 +148,6 @@ class InferenceRoutes:
             raise NotFound(
                 f"{named.model!r} has no version {named.version[:100]!r}, its version is its bundle's id: {serving}",
                 code="version_not_found",
-            )
-        if endpoint.endpoint_type is EndpointType.STREAMING:
-            raise BadRequest(
-                f"the endpoint {named.model!r} is streaming: only sync and async endpoints answer tensors",
-                code="wrong_endpoint_type",
             )
         signature = (await self._schemas.get(serving)).signature
         if signature is None:
@@ -164,6 +160,12 @@ class InferenceRoutes:
 
     async def _infer(self, exchange: InferenceExchange, lane: Lane, owner: str, named: Named) -> None:
         signature = await self._signature(lane, named)
+        streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
+        if streams and STREAMED not in exchange.scope:
+            raise BadRequest(
+                f"the endpoint {named.model!r} is streaming: ask for its tensors by ModelStreamInfer, over gRPC",
+                code="wrong_endpoint_type",
+            )
         await self._inflater.inflate(exchange, owner)
         size = _head_size(exchange.scope, len(exchange.body))
         head = {"model_name": named.model, "model_version": lane.endpoint.serving_bundle_id}
@@ -173,7 +175,8 @@ class InferenceRoutes:
                 text = f"the tensors are {len(asked.body)} bytes as binary data, the limit is {exchange.limit} bytes"
                 raise PayloadTooLarge(text)
             exchange.inflated(asked.body)
-        await self._sync.predict_args(exchange, lane, owner, asked.form, Flags.BINARY, asked.timeout)
+        flags = Flags.NONE if streams else Flags.BINARY
+        await self._sync.predict_args(exchange, lane, owner, asked.form, flags, asked.timeout)
 
 
 def _head_size(scope: Scope, size: int) -> int:
