@@ -6,18 +6,24 @@ what is kept of each, what is kept of all, and for how long.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from openlaunch.agent.frame_cutter import Piece
 from openlaunch.agent.server_link import ServerLink
-from openlaunch.engines.base import EngineError
+from openlaunch.engines.base import EngineError, WorkerSpec
 from openlaunch.nodes.calls import Keep
 from openlaunch_worker.frames import HEADER, SEAT_IDS, STREAM_WINDOW, Kind
 
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Limit on what is kept of all works; past it those that have ended go first."""
+MAX_OWNER_BYTES: Final = MAX_BYTES * 3 // 4
+"""The same of all works of one owner's endpoints, so that nobody takes all of it."""
+MAX_SECONDS: Final = 86400.0
+"""Limit on the time for which a server may ask."""
+FRAME_BYTES: Final = 64
+"""What a frame takes that is held, beside its own bytes."""
 MAX_WORKS: Final = 20_000
 """Past this number, one that has ended goes for each that ends."""
 _KIND_AT: Final = HEADER.size - 1
@@ -28,6 +34,8 @@ _EVENT_END = b"\n\n"
 
 class Home(Protocol):
     """The worker's connection that the work runs over."""
+
+    spec: WorkerSpec
 
     def give_up(self, work: "KeptWork") -> None:
         """Cancel the work if it runs and no server has it: none will."""
@@ -51,11 +59,13 @@ class KeptWork:
 
     def __init__(self, keep: Keep, link: ServerLink, home: Home, kept: "KeptWorks") -> None:
         self.name, self.number, self.home = keep.name, keep.number, home
+        self.owner = home.spec.owner
         self.link: ServerLink | None = link
         """The server that has it; None: it waits for one."""
         self.runs = self.ended = False
         self.frames: deque[bytes] = deque()
         self.size = 0
+        """Bytes that are held."""
         self.dropped = 0
         """How many events of the stream are not held any longer."""
         self.ahead = 0
@@ -76,11 +86,13 @@ class KeptWork:
                 self._kept.forget(self)  # the server that is gone had the beginning
         else:
             self.part += piece.data
+            self._kept.grow(self, len(piece.data))
             if piece.ends:
                 frame, self.part = bytes(self.part), bytearray()
+                self._kept.grow(self, -len(frame))
                 self._add_frame(piece.kind, frame)
-            elif len(self.part) > self._limit:
-                self._kept.forget(self)
+            else:
+                self._fit(0)
 
     @property
     def _limit(self) -> int:
@@ -89,20 +101,25 @@ class KeptWork:
 
     def _add_frame(self, kind: int, frame: bytes) -> None:
         self.frames.append(frame)
-        self.size += len(frame)
-        self._kept.size += len(frame)
+        self._kept.grow(self, FRAME_BYTES + len(frame))
         if kind == Kind.CHUNK:
             self.ahead += len(frame) - HEADER.size
+        self._fit(0 if kind == Kind.CHUNK else 1)
+
+    def _fit(self, stay: int) -> None:
+        """Drop the oldest events until there is room, and everything where the last frames would have to go, too.
+
+        `stay` is how many of them are of no use without each other. Without a server nothing may be dropped.
+        """
         while self.size > self._limit or self._kept.is_full(self):
-            if self.link is None or kind != Kind.CHUNK:
+            if self.link is None or len(self.frames) <= stay:
                 self._kept.forget(self)
                 return
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         frame = self.frames.popleft()
-        self.size -= len(frame)
-        self._kept.size -= len(frame)
+        self._kept.grow(self, -FRAME_BYTES - len(frame))
         self.dropped += frame.count(_EVENT_END, HEADER.size)
 
     def chunk_bytes(self) -> int:
@@ -131,6 +148,7 @@ class KeptWork:
 
     def _forget_after(self, seconds: float) -> None:
         self.stop_waiting()
+        seconds = min(max(0.0, seconds), MAX_SECONDS)
         if seconds:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._kept.forget, self)
         else:
@@ -150,6 +168,8 @@ class KeptWorks:
         """Bytes that are held."""
         self._tell = tell
         self._by_name: dict[str, KeptWork] = {}
+        self._of_owners: Counter[str] = Counter()
+        """Bytes that are held of the works of each owner's endpoints."""
 
     def add(self, keep: Keep, link: ServerLink, home: Home) -> KeptWork:
         """Keep a request that is about to come, in the place of an earlier one of the same name."""
@@ -187,16 +207,26 @@ class KeptWorks:
         if len(self._by_name) > MAX_WORKS:
             self._make_room(work)
 
-    def _make_room(self, but: KeptWork) -> bool:
-        ended = next((each for each in self._by_name.values() if each.ended and each is not but), None)
+    def grow(self, work: KeptWork, size: int) -> None:
+        """Note that this number of bytes more is held of a work; below zero: fewer."""
+        work.size += size
+        self.size += size
+        self._of_owners[work.owner] += size
+        if not self._of_owners[work.owner]:
+            del self._of_owners[work.owner]
+
+    def _make_room(self, but: KeptWork, owner: str | None = None) -> bool:
+        works = (each for each in self._by_name.values() if each.ended and each is not but)
+        ended = next((each for each in works if owner in (None, each.owner)), None)
         if ended is not None:
             self.forget(ended)
         return ended is not None
 
     def is_full(self, work: KeptWork) -> bool:
         """Return whether there is no room for this work, after works that have ended have made room for it."""
-        while self.size > MAX_BYTES:
-            if not self._make_room(work):
+        owner = work.owner
+        while (is_owners := self._of_owners[owner] > MAX_OWNER_BYTES) or self.size > MAX_BYTES:
+            if not self._make_room(work, owner if is_owners else None):
                 return True
         return False
 
@@ -205,5 +235,5 @@ class KeptWorks:
         work.stop_waiting()
         if self._by_name.get(work.name) is work:
             del self._by_name[work.name]
-            self.size -= work.size
+            self.grow(work, -work.size)
             work.home.give_up(work)

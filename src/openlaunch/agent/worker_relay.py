@@ -148,9 +148,15 @@ class Seat(Channel):
         self._relay.leave(self, keeps=False)
 
     def keep(self, keep: Keep) -> None:
-        if not 0 < keep.number - self.link.first_id < SEAT_IDS or keep.number in self._relay.requests:
-            raise FrameError(f"a KEEP of the request {keep.number}, which can't come")
-        self._relay.kept[keep.number] = self._relay.slots.kept.add(keep, self.link, self._relay)
+        relay, number = self._relay, keep.number
+        is_own = 0 < number - self.link.first_id < SEAT_IDS
+        if not is_own or number in relay.requests or number in relay.kept:
+            raise FrameError(f"a KEEP of the request {number}, which can't come")
+        if len(relay.kept) >= relay.spec.slots:  # one of them has no token, and will not come
+            if (left_out := next((work for work in relay.kept.values() if not work.runs), None)) is None:
+                raise FrameError("a KEEP of more requests than the worker has slots")
+            relay.slots.kept.forget(left_out)
+        relay.kept[number] = relay.slots.kept.add(keep, self.link, relay)
 
     def given(self, tokens: int) -> None:
         self._relay.slots.given(self, tokens)
@@ -297,10 +303,10 @@ class WorkerRelay(asyncio.Protocol):
             self.look()
         if (work := self.kept.get(number)) is None:
             return
-        if piece.kind == WorkerKind.CREDIT and piece.ends:
+        if piece.kind == WorkerKind.CREDIT and len(piece.data) == HEADER.size + CREDIT_BODY.size:
             work.ahead -= CREDIT_BODY.unpack_from(piece.data, HEADER.size)[0]
         elif piece.kind in (WorkerKind.CREDIT, WorkerKind.CANCEL):
-            self.slots.kept.forget(work)  # a CREDIT that is cut is not read
+            self.slots.kept.forget(work)  # a CREDIT that is cut, or none, is not read
 
     def take_up(self, work: KeptWork, link: ServerLink) -> None:
         is_coming = work.runs and self._back.unfinished == work.number

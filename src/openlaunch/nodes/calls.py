@@ -1,9 +1,9 @@
 """What a server asks an agent: the methods of `Engine` that are calls, with their arguments and answers as JSON."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from openlaunch.engines.base import (
     BuildOrder,
@@ -124,7 +124,7 @@ class Keep:
     """
 
     number: int
-    name: str
+    name: Annotated[str, Field(max_length=200)]
     max_bytes: int
     ended_seconds: float
     left_seconds: float

@@ -56,6 +56,9 @@ MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
 MAX_HELLO_BYTES: Final = 4096
 """Limit on what is kept of those who have not proved yet that they are servers."""
 
+MAX_KEEP_BYTES: Final = 4096
+"""Limit on a KEEP: an agent has thousands of them."""
+
 MAX_CHANNELS: Final = 100_000
 
 log = logging.getLogger(__name__)
@@ -86,7 +89,12 @@ class Kind(IntEnum):
     KEEP = 20
 
 
-_LIMITS: Final[dict[int, int]] = {Kind.DATA: 2 * PIECE_BYTES, Kind.HELLO: MAX_HELLO_BYTES, Kind.BEAT: 0}
+_LIMITS: Final[dict[int, int]] = {
+    Kind.DATA: 2 * PIECE_BYTES,
+    Kind.HELLO: MAX_HELLO_BYTES,
+    Kind.KEEP: MAX_KEEP_BYTES,
+    Kind.BEAT: 0,
+}
 
 
 class ChannelEnd(Protocol):

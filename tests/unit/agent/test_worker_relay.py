@@ -6,6 +6,8 @@ from functools import wraps
 
 import pytest
 
+from openlaunch.agent import kept_work
+from openlaunch.agent.kept_work import FRAME_BYTES
 from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_relay import WorkerRelay
 from openlaunch.engines.base import EngineError, WorkerSpec
@@ -70,15 +72,19 @@ class Link:
     def lose(self, reason):
         raise AssertionError(reason)
 
-    def seat(self):
-        """Return the number of the channel over which requests go."""
-        return next(number for number, document in self.opened.items() if "worker" in document)
+    def seat(self, worker_id="end.1"):
+        """Return the number of the channel over which requests go to a worker."""
+        return next(
+            number
+            for number, document in self.opened.items()
+            if "worker" in document and document["worker"]["worker_id"] == worker_id
+        )
 
     def frames(self, number):
         return [(kind, of - self.first_id) for kind, of, _ in FrameParser().feed(self.data[number])]
 
-    def ask(self, data):
-        self.channels[self.seat()].receive(data)
+    def ask(self, data, worker_id="end.1"):
+        self.channels[self.seat(worker_id)].receive(data)
 
     def request(self, number, body=b"{}"):
         return encode(Kind.REQUEST, self.first_id + number, bytes(9) + body)
@@ -116,14 +122,20 @@ class Node:
     def __init__(self, servers=2, slots=2, **spec):
         self.slots = SharedSlots()
         self.links = [Link(number) for number in range(1, servers + 1)]
-        spec = WorkerSpec("end.1", "end", "env", "", "token", slots=slots, **spec)
-        self.relay, self.worker = WorkerRelay(spec, self.links[0], self.slots), Transport()
-        self.relay.connect(self.worker)
         for link in self.links:
             self.slots.join(link)
-        self.links[0].channels[1].receive(encode(Kind.START, 0, b"{}") + encode(Kind.BUNDLE, 0))
-        self.says(Kind.READY, 0)
-        self.relay._let_sit()
+        self.relay, self.worker = self.started("end.1", slots=slots, **spec)
+
+    def started(self, worker_id, **spec):
+        """A further worker that is ready."""
+        leader = self.links[0]
+        spec = WorkerSpec(worker_id, worker_id.partition(".")[0], "env", "", "token", **spec)
+        relay, worker = WorkerRelay(spec, leader, self.slots), Transport()
+        relay.connect(worker)
+        leader.channels[max(leader.opened)].receive(encode(Kind.START, 0, b"{}") + encode(Kind.BUNDLE, 0))
+        relay.data_received(encode(Kind.READY, 0))
+        relay._let_sit()
+        return relay, worker
 
     def says(self, kind, number, payload=b""):
         self.relay.data_received(encode(kind, number, payload))
@@ -294,9 +306,10 @@ def test_a_worker_that_connects_when_its_server_is_gone_is_turned_away():
     assert aborted
 
 
-def kept(link, number, ended=10.0, size=1000):
+def kept(link, number, ended=10.0, size=1000, worker_id="end.1", seconds=10.0):
     """Have the request that comes next kept."""
-    link.channels[link.seat()].keep(Keep(link.first_id + number, f"work {number}", size, ended, 10.0))
+    keep = Keep(link.first_id + number, f"work {number}", size, ended, seconds)
+    link.channels[link.seat(worker_id)].keep(keep)
 
 
 def gone(node, link):
@@ -364,15 +377,15 @@ def test_what_is_kept_has_limits():
     node = Node(slots=6)
     first, second = node.links
     for number in (1, 2):
-        kept(first, number, size=100)
+        kept(first, number, size=300)
         first.ask(first.request(number))
     for number in range(10):
         node.says(Kind.CHUNK, first.first_id + 1, b"data: %d\n\ndata: x\n\n" % number)
-    node.says(Kind.RESULT, first.first_id + 2, bytes(200))
+    node.says(Kind.RESULT, first.first_id + 2, bytes(300))
     gone(node, first)
     assert left(second) == ["work 1"]
     work = node.relay.kept[first.first_id + 1]
-    assert work.size == node.slots.kept.size == 27 * 3
+    assert work.size == node.slots.kept.size == (27 + FRAME_BYTES) * 3
     assert work.dropped == 2 * 7
     node.says(Kind.CHUNK, first.first_id + 1, bytes(2 * STREAM_WINDOW + 200))
     assert node.slots.kept.left() == []
@@ -406,3 +419,87 @@ def test_a_request_of_which_a_part_has_come_is_not_kept():
     gone(node, first)
     assert left(second) == []
     assert (Kind.CANCEL, first.first_id + 1) in node.worker.frames()
+
+
+@in_loop
+def test_a_stream_that_is_longer_than_what_is_kept_has_its_end():
+    node = Node()
+    first, second = node.links
+    kept(first, 1)
+    first.ask(first.request(1))
+    number = first.first_id + 1
+    for n in range(100):
+        node.says(Kind.CHUNK, number, b"data: %d\n\n" % n)
+    node.says(Kind.END, number, bytes(300))
+    gone(node, first)
+    node.slots.kept.take_up("work 1", second)
+    channel = max(second.opened)
+    *chunks, end = [kind for kind, _, _ in FrameParser().feed(second.data[channel])]
+    assert set(chunks) == {Kind.CHUNK}
+    assert end == Kind.END
+    assert second.opened[channel]["taken_up"]["dropped"] + len(chunks) == 100
+
+
+@in_loop
+def test_a_part_of_an_answer_counts_and_many_small_frames_do():
+    node = Node()
+    first, _ = node.links
+    kept(first, 1, size=10_000)
+    first.ask(first.request(1))
+    answer = encode(Kind.RESULT, first.first_id + 1, bytes(5000))
+    node.relay.data_received(answer[:4000])
+    assert node.slots.kept.size == 4000
+    node.relay.data_received(answer[4000:])
+    assert node.slots.kept.size == len(answer) + FRAME_BYTES
+    kept(first, 2, size=10_000)
+    first.ask(first.request(2))
+    for _ in range(1000):
+        node.says(Kind.CHUNK, first.first_id + 2)
+    assert len(node.relay.kept[first.first_id + 2].frames) < 10_000 / FRAME_BYTES
+
+
+@in_loop
+def test_what_one_owner_has_kept_takes_nothing_of_another_ones(monkeypatch):
+    monkeypatch.setattr(kept_work, "MAX_OWNER_BYTES", 3000)
+    monkeypatch.setattr(kept_work, "MAX_BYTES", 6000)
+    node = Node(slots=8, owner="ada")
+    other, _ = node.started("other.1", slots=2, owner="bob")
+    first, second = node.links
+    kept(first, 9, size=5000, worker_id="other.1")
+    first.ask(first.request(9), "other.1")
+    other.data_received(encode(Kind.RESULT, first.first_id + 9, bytes(2000)))
+    for number in (1, 2, 3):
+        kept(first, number, size=5000)
+        first.ask(first.request(number))
+        node.says(Kind.RESULT, first.first_id + number, bytes(2000))
+    gone(node, first)
+    assert left(second) == ["work 9", "work 3"]
+
+
+@in_loop
+def test_no_more_requests_are_kept_than_the_worker_has_slots():
+    node = Node(servers=1, slots=2)
+    (first,) = node.links
+    kept(first, 1)
+    with pytest.raises(FrameError, match="which can't come"):
+        kept(first, 1)
+    for number in range(2, 100):
+        kept(first, number)
+    assert [work.number - first.first_id for work in node.relay.kept.values()] == [98, 99]
+    assert len(node.slots.kept._by_name) == 2
+    for number in (98, 99):
+        first.ask(first.request(number))
+    with pytest.raises(FrameError, match="than the worker has slots"):
+        kept(first, 100)
+
+
+@in_loop
+@pytest.mark.parametrize("seconds", [float("nan"), float("-inf"), -1.0])
+def test_a_time_that_is_none_is_over_at_once(seconds):
+    node = Node(grace=60)
+    first, _ = node.links
+    kept(first, 1, seconds=seconds)
+    first.ask(first.request(1))
+    gone(node, first)
+    assert (Kind.CANCEL, first.first_id + 1) in node.worker.frames()
+    assert node.slots.kept.left() == []

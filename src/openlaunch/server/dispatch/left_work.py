@@ -129,7 +129,7 @@ class LeftWork:
     async def take_up(self, name: str, lane: Lane, make: Callable[[TakenUp], Work]) -> Work | None:
         """Continue a request of the lane's endpoint here, as what `make` returns; None where no agent has it.
 
-        What has come of it before has been handled when this returns.
+        What has come of it before has been handled when this returns, unless the agent is slow.
         """
         if (agent := self._agents.pop(name, None)) is None or name in self._taking:
             return None
@@ -137,7 +137,7 @@ class LeftWork:
         try:
             await agent.take_up(name)
         except EngineError:
-            return None
+            pass  # where the agent is slow, or away since, it may have begun to come all the same
         finally:
             del self._taking[name]
         return taking.work

@@ -77,23 +77,29 @@ class Streams:
         self, left_work: "LeftWork", lane: Lane, owner: str, stream_id: str, deadline: float
     ) -> "Stream | None":
         """Continue a stream whose server is gone, and whose client is about to resume it. None: no node has it."""
+        made: list[Stream] = []
 
         def make(taken_up: "TakenUp") -> Stream:
             replay = Replay(stream_id, owner, lane.endpoint.id, taken_up.dropped)
             replay.attached = False
             stream = Stream(self, None, owner, _NOTHING, deadline, replay=replay)
             stream.begin_behind(taken_up.held - taken_up.ahead)
+            made.append(stream)
             return stream
 
-        name = stream_name(owner, lane.endpoint.id, stream_id)
-        stream = await left_work.take_up(name, lane, make)
-        if not isinstance(stream, Stream) or stream.replay is None:
-            return None
-        if not stream.cancelled:
+        try:
+            await left_work.take_up(stream_name(owner, lane.endpoint.id, stream_id), lane, make)
+        finally:  # also where its client has left again, who may come back
+            for stream in made:
+                self._await_client(stream)
+        return made[0] if made else None
+
+    def _await_client(self, stream: "Stream") -> None:
+        """Have a stream that was taken up wait for its client."""
+        if not stream.cancelled and stream.replay is not None:
             self.deadlines.add(stream)
             self.heartbeats.add(stream)
             self.resumables.await_client(stream.replay, stream.give_up)
-        return stream
 
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""
