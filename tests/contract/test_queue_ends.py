@@ -1,6 +1,8 @@
 """How tasks end that no result ends, whatever database is behind the queue: crashes, expiry, cancels, purges."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 from example_bundles import make_bundle
 from queue_calls import cancel, claim, complete, die, get, stored, submit, success, task
@@ -10,7 +12,7 @@ from openlaunch.store import batch_jobs, bundles
 from openlaunch.store.records import BatchJobRecord
 from openlaunch.tasks import control, housekeeping, lookups, queue
 from openlaunch.tasks.housekeeping import FIRST, OldTasks, Place
-from openlaunch.tasks.queue import Finished, NewTask
+from openlaunch.tasks.queue import Finished, NewTask, failed
 from openlaunch.tasks.states import State
 from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
 from openlaunch.wire.endpoint_settings import EndpointSpec
@@ -34,6 +36,25 @@ def test_a_task_that_is_handed_back_has_lost_no_attempt(db: Database) -> None:
         assert claim(db) == ["a"]
         assert die(db, "a", died=False) == [("a", State.PENDING)]
     assert stored(db, "a").attempts == 0
+
+
+def test_a_server_that_was_taken_for_dead_hands_back_and_ends_nothing_of_another_one(db: Database) -> None:
+    submit(db, task("a", max_attempts=1))
+    assert claim(db, lease_owner="hung") == ["a"]
+    db.write(lambda conn: housekeeping.recover(conn, 100))
+    assert claim(db, lease_owner="other") == ["a"]
+    late = replace(failed("a", "the deadline passed", 504), lease_owner="hung")
+    for died in (True, False):
+        back = partial(queue.give_back, ids=["a"], reason="is away", now=101, died=died, lease_owner="hung")
+        assert db.write(back) == []
+    assert complete(db, late) == set()
+    assert stored(db, "a").state is State.STARTED
+    assert stored(db, "a").attempts == 1
+    own = partial(queue.give_back, ids=["a"], reason="stops", now=102, died=False, lease_owner="other")
+    assert db.write(own) == [("a", State.PENDING)]
+    assert claim(db, lease_owner="other") == ["a"]
+    assert complete(db, replace(late, lease_owner="other")) == {"a"}
+    assert stored(db, "a").status_code == 504
 
 
 def test_only_running_tasks_go_back(db: Database) -> None:

@@ -68,6 +68,8 @@ class Finished:
     reason: str | None = None
     keeps_payload: bool = True
     """Whether what was sent in can be looked at, and run again, as long as the result, unless the task succeeded."""
+    lease_owner: str | None = None
+    """The server whose task it has to be for this to be its end; None: whosever it is."""
 
 
 def failed(
@@ -187,6 +189,7 @@ def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[s
 
     The callbacks of these tasks are to be sent from now on.
     """
+    results = _of_their_server(conn, results)
     if not results:
         return set()
     rows = [
@@ -204,17 +207,35 @@ def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[s
     return queue_sql(conn).complete(conn, rows, now)
 
 
+def _of_their_server(conn: Connection, results: Sequence[Finished]) -> Sequence[Finished]:
+    """Leave out results of tasks that are another server's by now, where that matters."""
+    if not (ids := [result.id for result in results if result.lease_owner is not None]):
+        return results
+    live = queue_sql(conn).live.c
+    query = select(live.id, live.lease_owner).where(live_of(conn, ids))
+    has = {row.id: row.lease_owner for row in conn.execute(query)}
+    return [result for result in results if result.lease_owner in (None, has.get(result.id))]
+
+
 def give_back(
-    conn: Connection, ids: Iterable[str], reason: str, now: float, *, died: bool
+    conn: Connection,
+    ids: Iterable[str],
+    reason: str,
+    now: float,
+    *,
+    died: bool,
+    lease_owner: str | None = None,
 ) -> list[tuple[str, State]]:
     """Return running tasks to the queue, and say what each became.
 
     `died`: their worker died, which counts against them (`after_death`). Otherwise the attempt does not count:
-    a server or worker that stops handed them back.
+    a server or worker that stops handed them back. With a `lease_owner`, those are left that are not this server's:
+    others may have taken it for dead.
     """
     sql = queue_sql(conn)
     live = sql.live.c
-    query = select(live.seq, live.id, live.attempts, live.max_attempts).where(live_of(conn, ids), sql.started)
+    runs = sql.started if lease_owner is None else sql.started & (live.lease_owner == lease_owner)
+    query = select(live.seq, live.id, live.attempts, live.max_attempts).where(live_of(conn, ids), runs)
     outcome, ended, again = [], [], []
     for seq, task_id, attempts, max_attempts in conn.execute(query):
         state = after_death(attempts, max_attempts) if died else State.PENDING

@@ -59,8 +59,9 @@ class Housekeeper:
 
     async def drop_lost(self) -> None:
         """Stop the work on tasks that others have taken, because they took this server for dead."""
+        held = self._runner.held()  # before the look: what is claimed meanwhile is not in it
         mine = await self._store.read(lambda conn: lookups.leased_to(conn, self._lease_owner))
-        self._runner.stop([task_id for task_id in self._runner.held() if task_id not in mine])
+        self._runner.stop([task_id for task_id in held if task_id not in mine])
 
     async def wake_waiters(self) -> None:
         """Wake those who wait for tasks that have ended elsewhere."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -128,6 +129,7 @@ class Runner:
         self._settings, self._lanes = shared.settings, shared.lanes
         self._store, self._artifacts = shared.store, shared.artifacts
         self._hub, self._background = shared.hub, shared.background
+        self._lease_owner = shared.lease_owner
         self._recorder = recorder
         self.notes = notes
         self._running: dict[str, TaskWork] = {}
@@ -231,7 +233,10 @@ class Runner:
         self._fetching.clear()
         if left:
             reason, now = "the server stopped", clock.now()
-            await self._store.write(lambda conn: queue.give_back(conn, left, reason, now, died=False))
+            mine = self._lease_owner
+            await self._store.write(
+                lambda conn: queue.give_back(conn, left, reason, now, died=False, lease_owner=mine)
+            )
 
     def answered(self, work: TaskWork, outcome: int, payload: Body) -> None:
         """Record the worker's answer."""
@@ -254,12 +259,16 @@ class Runner:
         self._recorder.record(failed(work.task.id, str(error), error.status))
 
     def expired(self, work: TaskWork) -> None:
-        """Fail the task, whose deadline has passed, and stop the work on it."""
+        """Fail the task, whose deadline has passed, and stop the work on it.
+
+        Of a server that hung, others may have taken the task, which then has its time there.
+        """
         self._running.pop(work.task.id, None)
         text = f"the deadline passed: the task ran for {work.seconds:g} s, which is how long it may take"
         work.note_failure(text)
         work.abandon()
-        self._recorder.record(failed(work.task.id, text, DEADLINE_STATUS_CODE))
+        late = failed(work.task.id, text, DEADLINE_STATUS_CODE)
+        self._recorder.record(replace(late, lease_owner=self._lease_owner))
 
     def give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
         """Return the task to the queue: its worker died, or there is no slot for it after all."""
@@ -268,8 +277,10 @@ class Runner:
 
     async def _give_back(self, lane: Lane, task: ClaimedTask, reason: str, *, died: bool) -> None:
         self._hub.forget(task.id)
-        ids, now = [task.id], clock.now()
-        outcome = await self._store.write(lambda conn: queue.give_back(conn, ids, reason, now, died=died))
+        ids, now, mine = [task.id], clock.now(), self._lease_owner
+        outcome = await self._store.write(
+            lambda conn: queue.give_back(conn, ids, reason, now, died=died, lease_owner=mine)
+        )
         for task_id, state in outcome:
             if state is State.PENDING:
                 lane.numbers.retries += died
