@@ -16,6 +16,14 @@ from openlaunch_worker.nursery import SPARE
 
 DEADLINE = 60.0
 NURSERY = b"openlaunch_worker.nursery"
+CLOCK_OFF = """
+import sys, time
+real, off = time.time, float(sys.argv.pop(1))
+time.time = lambda: real() + off
+from openlaunch.cli.app import run
+sys.exit(run())
+"""
+"""A server whose time of day is off by the seconds that it is given."""
 OWN_PROCESS = b"openlaunch.server."
 """Of the server's own code: what it does in processes of its own, which it keeps."""
 
@@ -23,8 +31,9 @@ OWN_PROCESS = b"openlaunch.server."
 class ChaosServer:
     """`openlaunch serve` on one port and one data directory, over all its lives."""
 
-    def __init__(self, data_dir: Path, **settings: object) -> None:
+    def __init__(self, data_dir: Path, clock_off: float = 0.0, **settings: object) -> None:
         self.data_dir = data_dir
+        self._program = ["-c", CLOCK_OFF, str(clock_off)] if clock_off else ["-m", "openlaunch.cli"]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.started_at = 0.0
@@ -35,7 +44,7 @@ class ChaosServer:
 
     def start(self) -> None:
         """Start it, and return at once; `started_at` is when, in seconds since the epoch."""
-        command = [sys.executable, "-m", "openlaunch.cli", "serve", "--port", str(self.port)]
+        command = [sys.executable, *self._program, "serve", "--port", str(self.port)]
         with (self.data_dir / "server.log").open("ab") as log:
             self.started_at = time.time()
             self._process = subprocess.Popen(

@@ -29,9 +29,9 @@ class Servers:
     made: int = 0
 
     @contextmanager
-    def another(self, **settings: object) -> Iterator[ChaosServer]:
+    def another(self, clock_off: float = 0.0, **settings: object) -> Iterator[ChaosServer]:
         """One more server, with what it needs of the others."""
-        with self._new(**settings) as server:
+        with self._new(clock_off, **settings) as server:
             yield server
 
     @contextmanager
@@ -48,14 +48,14 @@ class Servers:
             first, second = sorted(both, key=lambda server: server.url != leader)
             yield first, second
 
-    def _new(self, **settings: object) -> ChaosServer:
+    def _new(self, clock_off: float = 0.0, **settings: object) -> ChaosServer:
         self.made += 1
         data = self.folder / f"data{self.made}"
         data.mkdir(mode=0o700)
         (self.folder / "shared").mkdir(exist_ok=True)
         (data / "artifacts").symlink_to(self.folder / "shared")
         given = {"store": self.url, "cluster_token": TOKEN, "api_key": KEY, "drain_seconds": 5, **settings}
-        return ChaosServer(data, **{name: value for name, value in given.items() if value})
+        return ChaosServer(data, clock_off, **{name: value for name, value in given.items() if value})
 
     def leader(self) -> str:
         """The URL of the server that leads now; empty: none does."""
@@ -94,10 +94,21 @@ def counting_itself(log: Path) -> tuple[Callable[[], Any], Callable[..., int]]:
     return load, predict
 
 
-class LoadOn:
-    """Requests one after the other to a server, from several threads, until the end of the block."""
+def busy(client: LaunchClient) -> Callable[[], int]:
+    endpoint = client.get_model_endpoint("busy")
+    return lambda: int(endpoint.predict(args(seconds=0.01)).value)
 
-    def __init__(self, server: ChaosServer, threads: int) -> None:
+
+class LoadOn:
+    """Requests one after the other to a server, from several threads, until the end of the block.
+
+    `of` makes what sends one and returns its answer.
+    """
+
+    def __init__(
+        self, server: ChaosServer, threads: int, of: Callable[[LaunchClient], Callable[[], int]] = busy
+    ) -> None:
+        self._of = of
         self.answers: list[int] = []
         self.failed: list[str] = []
         self.slowest = 0.0
@@ -108,11 +119,11 @@ class LoadOn:
 
     def _run(self) -> None:
         with client_of(self._server) as client:
-            endpoint = client.get_model_endpoint("busy")
+            ask = self._of(client)
             while not self._over.is_set():
                 began = time.monotonic()
                 try:
-                    self.answers.append(endpoint.predict(args(seconds=0.01)).value)
+                    self.answers.append(ask())
                 except Exception as error:
                     self.failed.append(repr(error))
                     self._over.wait(0.05)

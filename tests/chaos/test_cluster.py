@@ -73,6 +73,14 @@ def test_what_one_server_does_the_others_know_and_other_clusters_are_refused(ser
             assert direct.predict(args(n=3)).value == 9
             with pytest.raises(Unavailable, match="another server of the cluster leads"):
                 there.get_model_endpoint("direct").predict(args(n=3))
+            endpoint_path = f"/v1/model-endpoints/{direct.model_endpoint.id}"
+            of_leader = [endpoint_path + end for end in ("/workers", "/why", "/logs")]
+            for path in (*of_leader, "/v1/hosted_inference/endpoints/creation_logs/direct"):
+                at_leader, elsewhere = (
+                    httpx2.get(server.url + path, auth=(KEY, ""), timeout=60) for server in (first, second)
+                )
+                assert at_leader.status_code == 200, path
+                assert (elsewhere.status_code, elsewhere.json()["code"]) == (503, "not_leading"), path
             with LaunchClient(KEY, f"{second.url},{first.url}", max_retries=0) as either:
                 assert either.get_model_endpoint("direct").predict(args(n=3)).value == 9
             ready = [httpx2.get(f"{server.url}/readyz", timeout=60).status_code for server in (first, second)]
@@ -93,6 +101,32 @@ def test_what_one_server_does_the_others_know_and_other_clusters_are_refused(ser
         ):
             with pytest.raises(AssertionError, match=said), servers.another(**settings):
                 pass
+
+
+def test_clocks_that_are_minutes_off_change_nothing(servers: Servers) -> None:
+    with (
+        agents(1, token=TOKEN) as nodes,
+        servers.another(clock_off=600, **settings_of(nodes, TOKEN)) as first,
+        servers.another(clock_off=-600, **settings_of(nodes, TOKEN)) as second,
+        client_of(first) as here,
+        client_of(second) as there,
+    ):
+        assert eventually(servers.leader) == first.url
+        deployed(here)
+        futures = [
+            endpoint_at(client).predict(args(n=n, seconds=0.2)) for client in (here, there) for n in range(8)
+        ]
+        assert results(futures) == [n * n for n in range(8)] * 2
+        for client in (here, there):
+            tasks = client.list_tasks("later").tasks
+            assert len(tasks) == 16
+            assert all(abs(time.time() - each.created_at.timestamp()) < 120 for each in tasks)
+        futures = [endpoint_at(there).predict(args(n=n, seconds=0.5)) for n in range(8)]
+        first.kill()
+        killed = time.monotonic()
+        eventually(lambda: servers.leader() == second.url)
+        assert time.monotonic() - killed < 3 * SLOW
+        assert results(futures) == [n * n for n in range(8)]
 
 
 def test_limits_of_a_key_hold_for_all_servers_together(servers: Servers) -> None:

@@ -80,6 +80,12 @@ class ClusterRecords(Protocol):
         ...
 
 
+def not_leading(what: str) -> Unavailable:
+    """Make the error of a server that is asked for what the leader alone has, such as "the workers"."""
+    text = f"another server of the cluster leads, and has {what}: ask that one, as a client with the URLs of all does"
+    return Unavailable(text, code="not_leading", retry_after=1)
+
+
 def check_leads(conn: Connection, epoch: int) -> None:
     """Raise Unavailable unless the leader has this epoch; no other one leads before the transaction ends.
 

@@ -18,6 +18,7 @@ from openlaunch.server.dispatch.pools import WorkerPools
 from openlaunch.server.dispatch.tally import Tally
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.metrics.counts import EndpointCounts
+from openlaunch.store.cluster import not_leading
 from openlaunch.store.records import EndpointRecord
 from openlaunch.turns import FairQueue
 from openlaunch.wire.endpoints import EndpointStatus
@@ -119,12 +120,7 @@ class Lane:
             self.refuse_waiting(self._led_elsewhere())
 
     def _led_elsewhere(self) -> Unavailable:
-        return Unavailable(
-            f"the endpoint {self.endpoint.name!r} has no worker here: another server of the cluster leads, and has "
-            "the workers",
-            code="not_leading",
-            retry_after=1,
-        )
+        return not_leading(f"the workers of the endpoint {self.endpoint.name!r}")
 
     def failure(self, reason: str) -> Unavailable:
         """Return the error of a request for which there is no worker, and none can be started."""

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from openlaunch.controller.events import message_of
 from openlaunch.engines.base import LogPart
-from openlaunch.errors import BadRequest, NotFound, Unavailable
+from openlaunch.errors import BadRequest, NotFound
 from openlaunch.server.control.answers import InPieces, listed, pieces_of, shown, with_text
 from openlaunch.server.control.endpoint_view import (
     BundleNames,
@@ -21,6 +21,7 @@ from openlaunch.server.control.routes.context import Admin, Caller, Context, Use
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint, may_see, no_endpoint, visible_endpoint
 from openlaunch.store import endpoints as endpoint_store
+from openlaunch.store.cluster import not_leading
 from openlaunch.store.events import MAX_EVENTS
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
@@ -58,6 +59,7 @@ def router(context: Context) -> ControlRouter:
     """Create, change, restart, delete, list and get endpoints and their canaries, and read their logs."""
     api = ControlRouter(tags=["endpoints"])
     _add_reads(api, context)
+    _add_accounts(api, context)
     _add_workers(api, context)
     _add_recordings(api, context)
     _add_changes(api, context)
@@ -71,15 +73,18 @@ def _time(name: str, given: str) -> str:
     return "" if found is None else stamp_of(found)
 
 
+def _check_leads(context: Context, what: str) -> None:
+    """Raise Unavailable where another server has what is asked for."""
+    if not context.controller.leads:
+        raise not_leading(what)
+
+
 def _add_workers(api: ControlRouter, context: Context) -> None:
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/workers")
     async def list_model_endpoint_workers(model_endpoint_id: str, user: User) -> ListWorkersResponse:
         """List the endpoint's workers: where each stands and since when, what it runs, and on which node."""
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
-        if not context.controller.leads:
-            raise Unavailable(
-                "another server of the cluster leads, and has the workers", code="not_leading", retry_after=1
-            )
+        _check_leads(context, "the workers")
         return ListWorkersResponse(workers=workers_of(context, endpoint))
 
 
@@ -166,6 +171,8 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         """Get one endpoint, with its workers and its queue as they are now."""
         return await described(context, await visible_endpoint(context.store, model_endpoint_id, user), user)
 
+
+def _add_accounts(api: ControlRouter, context: Context) -> None:
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/logs", response_model=LogsResponse, responses=_FOLLOWED)
     async def get_model_endpoint_logs(
         model_endpoint_id: str,
@@ -186,6 +193,8 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
             raise BadRequest("until does not go with follow: leave one of them out")
         part = LogPart(tail_bytes, tail_lines, _time("since", since), _time("until", until))
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
+        if context.reach is None:  # else every server reads them from nodes
+            _check_leads(context, "the logs")
         if follow:
             events = await context.log_streams.open(
                 user.owner,
@@ -218,6 +227,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
     async def explain_model_endpoint(model_endpoint_id: str, user: User) -> EndpointWhy:
         """Explain why an endpoint serves or does not: what it waits for, what fails, and when the next attempt is."""
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
+        _check_leads(context, "the workers")
         why = context.controller.view.explain(endpoint.id)
         if why is None:
             raise no_endpoint(model_endpoint_id)
@@ -232,6 +242,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         )
         if endpoint is None or (owner != user.owner and user.role is not Role.ADMIN):
             raise NotFound(f"no endpoint has the name {name!r}", code="endpoint_not_found")
+        _check_leads(context, "the logs of builds")
         text = await asyncio.to_thread(context.controller.view.creation_log, endpoint.id)
         return with_text(pieces_of(text))
 

@@ -11,6 +11,7 @@ from openlaunch.errors import Conflict, NotFound, Unavailable
 from openlaunch.server.control.metrics_view import times_of
 from openlaunch.server.control.routes.context import Admin, Context
 from openlaunch.server.control.routing import ControlRouter
+from openlaunch.store.cluster import not_leading
 from openlaunch.wire import routes
 from openlaunch.wire.nodes import (
     ChangeNodeRequest,
@@ -103,9 +104,7 @@ def _numbers(context: Context) -> ServerNumbers:
 
 def _check_leads(context: Context) -> None:
     if not context.controller.leads:
-        raise Unavailable(
-            "another server of the cluster leads, and has the nodes", code="not_leading", retry_after=1
-        )
+        raise not_leading("the nodes")
 
 
 def _no_node(node: str) -> NotFound:
