@@ -16,8 +16,10 @@ TOKEN = "5" * 64
 class Agent:
     """An agent's process; it can be killed, stopped and started again at the same port."""
 
-    def __init__(self, folder: Path, token: str = TOKEN, **settings: object) -> None:
-        self.folder = folder
+    program: tuple[str, ...] = ("-m", "openlaunch.cli")
+
+    def __init__(self, folder: Path, token: str = TOKEN, host: str = "127.0.0.1", **settings: object) -> None:
+        self.folder, self.host = folder, host
         self.port = 0
         self._environ = {f"OPENLAUNCH_{name.upper()}": str(value) for name, value in settings.items()}
         self._environ["OPENLAUNCH_CLUSTER_TOKEN"] = token
@@ -25,14 +27,14 @@ class Agent:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def log(self) -> str:
         return (self.folder / "agent.log").read_text()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "openlaunch.cli", "agent", "--port", str(self.port)]
+        command = [sys.executable, *self.program, "agent", "--host", self.host, "--port", str(self.port)]
         command += ["--data-dir", str(self.folder / "data")]
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -5,12 +5,13 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from typing import ClassVar
 
 import pytest
-from agents import TOKEN, agents, settings_of
+from agents import TOKEN, Agent, agents, settings_of
 from http_service import http_service
 from hub_driver import WEIGHTS, Hub
 from nodes_driver import checks, node_of, where
@@ -136,6 +137,106 @@ def test_an_agent_refuses_and_says_why(two, change, reason):
     (answer,) = [json.loads(payload) for kind, _, payload in frames if kind == Kind.REFUSED]
     assert answer["reason"].startswith(reason)
     eventually(lambda: "is refused: " in started[0].log)  # once in a while, whatever the reasons are
+
+
+def test_a_recorded_hello_is_good_for_nothing(two):
+    started, _ = two
+    agent, identity = started[0], ClusterIdentity(TOKEN)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls, recorded, answer = identity.server_context().wrap_bio(incoming, outgoing), b"", b""
+
+    def exchange(raw):
+        """Send what is to be sent, and read once."""
+        data = outgoing.read()
+        raw.sendall(data)
+        incoming.write(raw.recv(65536))
+        return data
+
+    with socket.create_connection(("127.0.0.1", agent.port), 10) as raw:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                recorded += exchange(raw)
+        hello = {"version": VERSION, "proof": identity.proof, "records": "recorded", "server": "recorded"}
+        tls.write(encode(Kind.HELLO, 0, json.dumps(hello).encode()))
+        parser = FrameParser()
+        while not any(kind == Kind.WELCOME for kind, _, _ in parser.feed(answer)):
+            recorded += exchange(raw)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                answer = tls.read(65536)
+    joined = eventually(lambda: agent.log.count("is connected"))
+    with socket.create_connection(("127.0.0.1", agent.port), 10) as raw:
+        raw.sendall(recorded)
+        with contextlib.suppress(ConnectionResetError):
+            while raw.recv(65536):
+                pass  # until the agent closes it
+    assert agent.log.count("is connected") == joined
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (encode(Kind.HELLO, 0, b"{}"), "a frame of the kind 1, which does not belong there"),
+        (
+            encode(Kind.KEEP, 1, bytes(5000))[:1000],
+            "a frame KEEP of 5000 bytes, over the limit of 4096 bytes",
+        ),
+        (
+            encode(
+                Kind.KEEP,
+                1,
+                json.dumps(
+                    {"number": 1, "name": "n" * 201, "max_bytes": 1, "ended_seconds": 1, "left_seconds": 1}
+                ).encode(),
+            ),
+            "a KEEP of a request that can't be",
+        ),
+    ],
+    ids=["second hello", "large keep", "long name"],
+)
+def test_a_server_that_breaks_the_protocol_is_let_go(two, sent, reason):
+    started, _ = two
+    raw = Raw(started[0], "of a test")
+    assert raw.call("lead", 0) == []
+    raw.link.sendall(sent)
+    with contextlib.suppress(ConnectionResetError):
+        while raw.link.recv(65536):
+            pass
+    raw.close()
+    eventually(lambda: f"broke the protocol: {reason}" in started[0].log)
+
+
+class OldAgent(Agent):
+    """An agent that speaks an earlier version of the protocol."""
+
+    program = (
+        "-c",
+        "import sys; from openlaunch.nodes import link; link.VERSION = 1; from openlaunch.cli.app import run; run()",
+    )
+
+
+def test_a_server_names_each_agent_that_it_can_not_use_and_why(two, tmp_path):
+    started, _ = two
+    folder = tmp_path / "old"
+    folder.mkdir()
+    old = OldAgent(folder)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens there
+        away = f"127.0.0.1:{closed.getsockname()[1]}"
+        settings = settings_of(started) | {"agents": f"{started[0].address},{old.address},{away}"}
+        try:
+            with running(**settings) as client:
+                check = eventually(lambda: (c := checks(client)["nodes"])["status"] == "warning" and c)
+                told = dict(each.split(": ", 1) for each in check["detail"].split("; "))
+                assert set(told) == {old.address, away}
+                assert told[away] == "it can't be reached: Connection refused"
+                assert f"it speaks version {VERSION} of the protocol, and this agent 1" in told[old.address]
+                states = {node.address: node.state.value for node in client.list_nodes()}
+                assert states == {started[0].address: "ready", old.address: "away", away: "away"}
+        finally:
+            old.close()
 
 
 def test_a_connection_that_is_no_server_does_not_hold_the_agent_up(two):
