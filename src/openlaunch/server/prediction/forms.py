@@ -72,22 +72,25 @@ class Fields:
     """What a request schema says of each argument: whether it is a file, a list of files, or what of JSON."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        found: dict[str, set[str]] = {"file": set(), "list": set(), "text": set()}
-        for name, of in schema.get("properties", {}).items():
-            for each in _alternatives(of):
-                for kind in _kinds_of(each):
-                    found[kind].add(name)
-        self.files, self.lists, self.texts = found["file"], found["list"], found["text"]
+        properties: Mapping[str, Any] = schema.get("properties", {})
+        self._kinds = {name: set(_all_kinds_of(of)) for name, of in properties.items()}
+        self._others = set(_all_kinds_of(schema.get("additionalProperties")))
+        self.files = {name for name, kinds in self._kinds.items() if "file" in kinds}
         required = set(schema.get("required", ()))
         self.only_file = next(iter(self.files)) if len(self.files) == 1 and required <= self.files else None
         """The argument that a body without a name is; None where there is not one alone."""
+
+    def may_be(self, kind: str, name: str) -> bool:
+        """Return whether an argument may be a "file", a "list" or "text"; one without a name in the schema, too."""
+        return kind in self._kinds.get(name, self._others)
 
     def ids_in(self, args: Any) -> tuple[Place, ...]:
         """Return where the args have an id of an uploaded file in the place of a file."""
         if type(args) is not dict:
             return ()
         places: list[Place] = []
-        for name in self.files:
+        others = sorted(args.keys() - self._kinds.keys()) if "file" in self._others else ()
+        for name in (*self.files, *others):
             given = args.get(name)
             items = [([name], given)] if type(given) is not list else _items(name, given)
             places += ((path, each) for path, each in items if type(each) is str and _ID.fullmatch(each))
@@ -96,6 +99,11 @@ class Fields:
 
 def _items(name: str, given: list[Any]) -> list[tuple[list[Any], Any]]:
     return [([name, number], each) for number, each in enumerate(given)]
+
+
+def _all_kinds_of(schema: Any) -> Iterator[str]:
+    for each in _alternatives(schema):
+        yield from _kinds_of(each)
 
 
 def _alternatives(schema: Any) -> Iterator[dict[str, Any]]:
@@ -167,7 +175,7 @@ def one_file(body: Body, content_type: str, name: str, fields: Fields) -> Form:
     part = Part(name, 0, len(body), content_type.partition(";")[0].strip(), None)
     return (
         Form({name: [""]}, [([name, 0], part)])
-        if name in fields.lists
+        if fields.may_be("list", name)
         else Form({name: ""}, [([name], part)])
     )
 
@@ -262,15 +270,15 @@ def _is_given_here(part: Part, body: Body, fields: Fields) -> bool:
     """Return whether a part is a file whose bytes it has, in place of a URL or an id."""
     head = bytes(body[part.start : min(part.end, part.start + MAX_ID)])
     named = head.startswith(_WEB) or _ID.fullmatch(head.decode("latin-1")) is not None
-    return part.name in fields.files and (part.filename is not None or not named)
+    return fields.may_be("file", part.name) and (part.filename is not None or not named)
 
 
 def _add(form: Form, part: Part, body: Body, fields: Fields) -> None:
     name, args = part.name, form.args
-    if part.filename is not None and name not in fields.files:
+    if part.filename is not None and not fields.may_be("file", name):
         taken = ", ".join(map(repr, sorted(fields.files))) or "no parameter"
         raise _wrong(name, f"it is a file, and the function takes files for {taken}")
-    is_list = name in fields.lists
+    is_list = fields.may_be("list", name)
     if name in args and not is_list:
         raise _wrong(name, "it is there twice, and one value is needed")
     if _is_given_here(part, body, fields):
@@ -291,7 +299,7 @@ def _value(part: Part, body: Body, fields: Fields) -> Any:
         text = bytes(body[part.start : part.end]).decode()
     except UnicodeDecodeError:
         raise _wrong(part.name, "it is not text in UTF-8, and it is not a file") from None
-    if part.name in fields.texts or part.name in fields.files:
+    if fields.may_be("text", part.name) or fields.may_be("file", part.name):
         return text
     try:
         return json.loads(text)

@@ -46,6 +46,19 @@ def test_a_file_where_none_is_taken_is_refused_and_says_where_one_is():
         read(part(b'other"; filename="a', b"1"), fields=Fields({}))
 
 
+def test_further_arguments_are_what_their_annotation_says():
+    """`**files: bytes` has no parameter with a name."""
+    binary = {"type": "string", BINARY: "bytes"}
+    taken = Fields({"properties": {"n": {"type": "integer"}}, "additionalProperties": binary})
+    form = read(part(b'a"; filename="a', b"1"), part(b"n", b"2"), fields=taken)
+    assert [path for path, _ in form.files] == [["a"]]
+    assert form.args["n"] == 2
+    given = {"a": "file_" + "0" * 20, "n": "file_" + "0" * 20}
+    assert [path for path, _ in taken.ids_in(given)] == [["a"]]
+    texts = Fields({"properties": {}, "additionalProperties": {"type": "string"}})
+    assert read(part(b"word", b"5"), fields=texts).args == {"word": "5"}
+
+
 def test_a_field_that_is_nested_too_deep_is_refused():
     with pytest.raises(Unprocessable, match="nested too deep"):
         read(part(b"list", b"[" * 100_000))
