@@ -95,15 +95,23 @@ class HeldWorkers:
         return worker.relay if worker is not None and worker.records == records else None
 
     def claim(self, worker_id: str, link: ServerLink) -> HeldWorker | None:
-        """Have a worker led by this server, which leads now, so that no other one does; None where it is gone."""
+        """Have a worker led by this server, which leads now, so that no other one does; None where it is gone.
+
+        Raises:
+            EngineError: it is of servers with other records, which this one does not lead.
+        """
         worker = self._by_id.get(worker_id)
+        if worker is not None and worker.records != link.records:
+            raise EngineError(
+                f"the worker {worker_id} is of a server with other records: only that may have it"
+            )
         if worker is not None and worker.link is not link:
             worker.relay.detach()
             worker.has(link)
         return worker
 
     async def adopt(self, adopted: calls.Adopt, link: ServerLink) -> None:
-        """Have a worker led by this server; raise `EngineError` if it is gone."""
+        """Have a worker led by this server; raise `EngineError` if it is gone, or of other records."""
         worker = self.claim(adopted.worker_id, link)
         if worker is None or not worker.relay.may_be_kept:
             raise EngineError(f"the worker {adopted.worker_id} has ended")
