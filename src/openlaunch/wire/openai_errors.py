@@ -3,7 +3,15 @@
 import json
 from typing import Any
 
-from openlaunch.errors import APIError, Forbidden, NotFound, ServerError, TooManyRequests, Unauthorized
+from openlaunch.errors import (
+    APIError,
+    Forbidden,
+    NotFound,
+    ServerError,
+    TooManyRequests,
+    Unauthorized,
+    Unprocessable,
+)
 from openlaunch.wire import routes
 
 NAMED_EVENTS = (routes.RESPONSES, routes.MESSAGES)
@@ -36,7 +44,14 @@ def error_event(error: APIError, request_id: str, route: str) -> bytes:
 
 def described(error: APIError) -> dict[str, Any]:
     """Return what OpenAI's clients read of an error."""
-    return {"message": error.message, "type": _type_of(error), "param": None, "code": error.code}
+    return {"message": _message_of(error), "type": _type_of(error), "param": None, "code": error.code}
+
+
+def _message_of(error: APIError) -> str:
+    """Return the message with the fields that do not fit, which clients show nowhere else."""
+    errors = error.errors if isinstance(error, Unprocessable) else ()
+    fields = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in errors]
+    return "; ".join([error.message, *(field for field in fields if field not in error.message)])
 
 
 def _type_of(error: APIError) -> str:

@@ -178,6 +178,8 @@ def test_batches_are_listed_in_pages_and_are_their_owners_alone(client, call):
         ({"input_file_id": "file_none"}, "NotFoundError", "no file has the id"),
         ({"endpoint": "/v1/images"}, "UnprocessableEntityError", "endpoint"),
         ({"completion_window": "31d"}, "UnprocessableEntityError", "30d"),
+        ({"completion_window": "24"}, "UnprocessableEntityError", "does not fit; completion_window: "),
+        ({"metadata": {"a": 5}}, "UnprocessableEntityError", "does not fit; metadata.a: "),
     ],
 )
 def test_what_can_not_be_a_batch_is_refused_in_the_shape_of_openai(call, given, kind, message):
