@@ -302,3 +302,17 @@ def test_a_command_whose_health_route_goes_bad_is_replaced_and_one_that_is_busy_
         return [each.message for each in events if each.kind == "worker_unhealthy"]
 
     eventually(lambda: ["GET /readyz answered 503" in message for message in said()] == [True])
+
+
+def test_a_command_is_replaced_after_its_number_of_requests_and_none_is_refused(client, served):
+    made = client.get_latest_model_bundle_v2("served")
+    worn = endpoint(client, "worn", made=made, max_workers=1, per_worker=1, max_requests_per_worker=3)
+    answered = []
+
+    def has_been_replaced():
+        answered.append(worn.predict(args()).value["pid"])
+        return len(set(answered)) >= 3
+
+    eventually(has_been_replaced)
+    assert answered.count(answered[0]) >= 3
+    eventually(lambda: "it has had 3 requests" in str(client.list_endpoint_events("worn").events))

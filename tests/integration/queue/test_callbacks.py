@@ -20,7 +20,7 @@ from http_service import http_service
 from server_driver import SMALL, args, eventually, running
 from server_driver import http as plain_http
 
-from openlaunch import EndpointRequest
+from openlaunch import EndpointRequest, File
 from openlaunch.errors import Conflict, NotFound, Unprocessable
 
 LINK_LOCAL = "http://169.254.169.254/latest/meta-data"
@@ -382,3 +382,17 @@ def test_what_is_no_subscription_is_refused(client, subscribe):
     assert len({each.id for each in made}) == 20
     with pytest.raises(NotFound):
         client.delete_subscription("sub_0")
+
+
+def test_files_and_bytes_of_a_result_are_data_urls_in_its_callback(client):
+    def shout(document: File) -> dict[str, File | bytes]:
+        return {"file": File(document.read().upper(), name="a.txt"), "raw": b"\0"}
+
+    endpoint = client.deploy(shout, name="shout-later", endpoint_type="async", **SMALL)
+    with receiving() as receiver:
+        given = {"document": File(b"quiet", name="quiet.txt")}
+        endpoint.predict(EndpointRequest(args=given, callback_url=receiver.url))
+        eventually(lambda: receiver.received)
+        value = json.loads(json.loads(receiver.received[0][2])["result"]["result"])
+    assert value["file"] == "data:text/plain;type=file;name=a.txt;base64,UVVJRVQ="
+    assert value["raw"] == "data:application/octet-stream;type=bytes;base64,AA=="
