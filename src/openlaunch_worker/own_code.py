@@ -149,7 +149,8 @@ def _register(module: str, path: tuple[str, ...], entries: Any) -> None:
     except ImportError:
         return  # only a late import, which may never run here, needs it
     for name in path:
-        found = getattr(found, name)
+        if (found := getattr(found, name, None)) is None:
+            return  # the script had put an object there that can't go along
     if isinstance(found, list):
         found.extend(entries)
     elif isinstance(found, set) or (isinstance(found, dict) and isinstance(entries, dict)):

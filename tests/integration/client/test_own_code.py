@@ -301,6 +301,25 @@ def test_magics_and_commands_of_a_notebook_are_named(tmp_path):
     )
 
 
+def test_what_is_set_in_an_object_that_stays_at_home_fails_no_worker(tmp_path):
+    script = """
+        import pathlib, threading, kept
+        class Model: pass
+        def held(): return kept.state.model is None
+        kept.state.model = Model()
+        kept.state.model.lock = threading.Lock()
+        kept.state.model.training = False
+        if __name__ == "__main__":
+            from openlaunch.client.packing.callables import pack_callables
+            pathlib.Path("out").write_bytes(pack_callables(lambda: None, lambda model: held))
+        """
+    text = "class State: model = None\nstate = State()\n"
+    run(write(tmp_path, {"script.py": script, "kept.py": text}), "script.py")
+    with Worker((tmp_path / "out").read_bytes()) as worker:
+        worker.ready()
+        assert worker.value() is True
+
+
 def test_the_same_code_is_the_same_bytes(bundles):
     assert bundles["plain"][0] == bundles["plain"][1]
     assert bundles["folder"][0] == bundles["folder"][1]
