@@ -86,6 +86,20 @@ class TextFormatter(logging.Formatter):
         ids = " ".join(f"{name}={value}" for name, value in _ids(record).items())
         return super().formatMessage(record) + (f" [{ids}]" if ids else "")
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's lines, of which all but the first are indented.
+
+        So what a user or a model wrote neither begins a line, which could be taken for the server's, nor controls a
+        terminal.
+        """
+        return "".join(map(_shown, super().format(record))).replace("\n", "\n    ")
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode()
+
 
 class JsonFormatter(logging.Formatter):
     """Writes each record as one JSON object on one line."""

@@ -45,7 +45,22 @@ def test_a_traceback_is_part_of_its_line():
     document = json.loads(text)
     assert document["exception"].endswith("LookupError: two\nlines")
     assert document["request"] == "req_1"
-    assert "[request=req_1]\nTraceback" in TextFormatter().format(failed)
+    assert "[request=req_1]\n    Traceback" in TextFormatter().format(failed)
+
+
+FORGED = "bad\r\n2026-01-01 00:00:00,000 ERROR openlaunch.x: forged\x1b[2J\u202eü\tend"
+
+
+def test_what_a_model_says_begins_no_line_and_controls_no_terminal():
+    try:
+        raise LookupError(FORGED)
+    except LookupError:
+        failed = record(FORGED, exc_info=sys.exc_info())
+    first, *further = TextFormatter().format(failed).split("\n")
+    assert first.endswith(" WARNING openlaunch.x: bad\\r")
+    assert all(line.startswith("    ") for line in further)
+    assert further[0] == "    2026-01-01 00:00:00,000 ERROR openlaunch.x: forged\\x1b[2J\\u202eü\tend"
+    assert further[-1] == further[0]
 
 
 @in_loop
