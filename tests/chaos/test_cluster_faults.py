@@ -12,10 +12,12 @@ import pytest
 from agents import Agent, agents, settings_of
 from chaos_server import ChaosServer
 from cluster_servers import LITTLE, TOKEN, LoadOn, Servers, client_of, counting_itself
+from nodes_driver import count
 from postgres_server import PostgresServer
 from server_driver import args, eventually
 
 from openlaunch import LaunchClient
+from openlaunch.client.endpoints import StreamingEndpoint
 from openlaunch.errors import Unavailable
 
 pytestmark = pytest.mark.slow
@@ -135,10 +137,20 @@ def test_a_node_is_drained_by_any_server_under_load_on_both(servers: Servers, tm
         assert [each.failed for each in loads] == [[], []]
 
 
-def test_while_postgresql_is_away_predictions_go_on(
-    tmp_path: Path, long_form: bool, figure: Callable[[str], None]
-) -> None:
-    seconds = 30 if long_form else 4
+def streamed(client: LaunchClient) -> Callable[[], int]:
+    endpoint = client.get_model_endpoint("stream")
+    assert isinstance(endpoint, StreamingEndpoint)
+
+    def ask() -> int:
+        values = [piece.value for piece in endpoint.predict(args(n=3))]
+        assert values == [0, 1, 2], values
+        return len(values)
+
+    return ask
+
+
+def test_while_postgresql_is_away_predictions_go_on(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    seconds = 30
     with PostgresServer() as postgres:
         postgres.execute("CREATE DATABASE records")
         servers = Servers(postgres.url("records"), tmp_path)
@@ -151,10 +163,20 @@ def test_while_postgresql_is_away_predictions_go_on(
             client.deploy(
                 predict, name="later", load_model_fn=load, endpoint_type="async", max_workers=1, **LITTLE
             )
-            eventually(lambda: any(e.name == "later" for e in there.list_model_endpoints()))
+            client.deploy(
+                count, name="stream", endpoint_type="streaming", min_workers=2, per_worker=4, **LITTLE
+            )
+            eventually(lambda: {"later", "stream"} <= {e.name for e in there.list_model_endpoints()})
             later = there.get_model_endpoint("later")
             futures = [later.predict(args(seconds=0.5)) for _ in range(4)]
-            with load_on(here.first, here.second) as loads:
+            with (
+                load_on(here.first, here.second) as loads,
+                LoadOn(here.first, 1, streamed) as streams,
+                LoadOn(here.second, 1, streamed) as more_streams,
+            ):
+                of_streams = [streams, more_streams]
+                for each in of_streams:
+                    each.more(2)
                 with postgres.frozen():
                     until = time.monotonic() + seconds
                     with pytest.raises(Unavailable):
@@ -162,13 +184,16 @@ def test_while_postgresql_is_away_predictions_go_on(
                     while time.monotonic() < until:
                         for each in loads:
                             each.more(10)
+                        for each in of_streams:
+                            each.more(1)
                 eventually(lambda: servers.leader() in (here.first.url, here.second.url))
                 for each in loads:
                     each.more(20)
                 assert [future.get(timeout=60).value for future in futures] == [1] * 4
-            assert [each.failed for each in loads] == [[], []]
+            assert [each.failed for each in [*loads, *of_streams]] == [[]] * 4
             assert here.loads() == 2
             answers = sum(len(each.answers) for each in loads)
             figure(
-                f"PostgreSQL was away for {seconds} s: {answers} answers from two servers, 0 failed; 4 tasks, 0 lost"
+                f"PostgreSQL was away for {seconds} s: {answers} answers and "
+                f"{sum(len(each.answers) for each in of_streams)} streams from two servers, 0 failed; 4 tasks, 0 lost"
             )
