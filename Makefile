@@ -67,8 +67,11 @@ test-slow: $(VENV)/.installed
 ON_RECORDS := $(addprefix tests/integration/,access control controller jobs queue) \
 	$(addprefix tests/chaos/test_,hostile_soak.py kill.py overload.py poison.py rollout.py soak.py stopping.py turns.py) \
 	tests/chaos/test_storage.py::test_a_clock_that_is_set_expires_nothing_and_runs_nothing_twice
+# The store's own suites also run with the oldest PostgreSQL of Debian's packages, where one is installed.
+OLDEST_POSTGRES := $(firstword $(sort $(wildcard /usr/lib/postgresql/*/bin)))
 test-postgres: $(VENV)/.installed
 	OPENLAUNCH_TEST_STORE=postgres $(BIN)/python -m tools.run_tests "(slow or not slow)" $(ON_RECORDS)
+	$(if $(OLDEST_POSTGRES),OPENLAUNCH_TEST_POSTGRES=$(OLDEST_POSTGRES) $(BIN)/python -m tools.run_tests "not slow" -k postgres tests/contract)
 
 # Every check on each supported Python, or on one of them: `make test-3.12`. uv downloads a Python that is not installed.
 PYTHONS := 3.11 3.12 3.13

@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 from s3_server import S3Server
-from tcp_proxy import proxy_to
+from tcp_proxy import Proxy, proxy_to
 
 from openlaunch.artifacts import bucket as bucket_module
 from openlaunch.artifacts.bucket import BucketArtifacts
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.artifacts.objects import ObjectArtifacts
 from openlaunch.errors import ConfigurationError, NotFound, Unavailable
+from openlaunch.server.operations.health import Health
 from openlaunch.server.operations.migration import copy_artifacts
+from openlaunch.store.sqlite import SqliteStore
+from openlaunch.wire.health import CheckStatus
 
 SECRET = "s3cret-0123456789"
 
@@ -138,6 +141,43 @@ def test_a_start_with_a_service_that_refuses(
         environ.setenv("AWS_ENDPOINT_URL", url)
         assert re.search(said, text := refusal()), text
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (xml("403 Forbidden", "AccessDenied"), "access is denied; the credentials need the rights"),
+        (xml("404 Not Found", "NoSuchBucket"), "there is no such bucket; make it"),
+        (None, "it can't be reached|no answer within 2 s"),
+    ],
+    ids=["denied", "no such bucket", "gone"],
+)
+def test_what_has_become_of_a_bucket_is_told_while_the_server_runs(
+    environ: pytest.MonkeyPatch, s3: S3Server, tmp_path: Path, answer: bytes | None, said: str
+) -> None:
+    async def test(proxy: Proxy, url: str) -> None:
+        artifacts = BucketArtifacts("s3://artifacts/ready")
+        await artifacts.start("us")
+        store = await SqliteStore.open(tmp_path / "x.db")
+        health = Health(store, artifacts, tmp_path)
+        health.start()
+        try:
+            proxy.lead_to(url)
+            proxy.cut()
+            report = await health.report()
+        finally:
+            await health.stop()
+            await store.close()
+        check = next(check for check in report.checks if check.name == "artifacts")
+        assert (check.status, SECRET in str(check.detail)) == (CheckStatus.WARNING, False)
+        assert re.search(said, check.detail or ""), check.detail
+
+    with (
+        proxy_to(s3.endpoint) as proxy,
+        answering(answer) if answer else contextlib.nullcontext("http://127.0.0.1:1") as url,
+    ):
+        environ.setenv("AWS_ENDPOINT_URL", proxy.url)
+        asyncio.run(test(proxy, url))
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def migrate(
     check_installed()
     places = _places([*to, *(also_to or [])])
     came_from = source if source and _is_store(source) else None
+    if came_from is not None and not places.folder:
+        raise ConfigurationError(
+            "records come back from a database into a data directory, and go elsewhere from there: name the "
+            "directory with --to"
+        )
     hide_password(places.store or came_from)
     from openlaunch.client.config import data_dir as default
     from openlaunch.server.operations.datadir import DataDir
@@ -116,11 +121,26 @@ async def _move_records_out(data: "DataDir", url: str) -> dict[str, int]:
     from openlaunch.store.copying import copy_records
 
     if not data.database.is_file():
-        raise ConfigurationError(f"the records of {data.root} are in the {data.places.records} already")
+        return await _count_moved(data, url)
     async with _opened(data, url) as (own, other, name):
         copied = await copy_records(own, other)
         data.places.move_records_to(name)
     return copied
+
+
+async def _count_moved(data: "DataDir", url: str) -> dict[str, int]:
+    """Return what is in the database, to which the records have moved before: artifacts may have to follow."""
+    from openlaunch.server.drivers import open_postgres
+    from openlaunch.store.copying import count_records
+
+    other = await open_postgres(url)
+    try:
+        if data.places.records != other.name:
+            raise ConfigurationError(f"the records of {data.root} are in the {data.places.records} already")
+        note("records: an earlier run has moved them")
+        return await count_records(other)
+    finally:
+        await other.close()
 
 
 async def _bring_records_back(data: "DataDir", url: str | None) -> dict[str, int]:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import typer
 
@@ -17,6 +16,7 @@ from openlaunch.cli.output import note
 from openlaunch.cli.server_settings import read_settings
 from openlaunch.cli.variables import unknown
 from openlaunch.errors import ConfigurationError
+from openlaunch.store.postgres_url import without_password
 
 log = logging.getLogger(__name__)
 
@@ -147,22 +147,11 @@ def serve(
 
 def hide_password(store: str | None) -> None:
     """Begin again without the password, which every user of the machine would see in the list of processes."""
-    plain, password = _without_password(store or "")
+    plain, password = without_password(store or "")
     if password:
         os.environ["PGPASSWORD"] = password
         arguments = [argument.replace(store or "", plain) for argument in sys.orig_argv]
         os.execv(sys.executable, arguments)  # noqa: S606 -- the same program
-
-
-def _without_password(url: str) -> tuple[str, str]:
-    """Return the URL without its password, and that."""
-    parts = urlsplit(url)
-    user, at, place = parts.netloc.rpartition("@")
-    name, _, password = user.partition(":")
-    query = parse_qsl(parts.query)
-    kept = urlencode([(key, value) for key, value in query if key != "password"])
-    plain = urlunsplit(parts._replace(netloc=f"{name}{at}{place}", query=kept))
-    return plain, unquote(password) or dict(query).get("password", "")
 
 
 def _say_ready(data_dir: Path, say: Callable[[str], None], url: str, link: str) -> None:

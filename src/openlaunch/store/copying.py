@@ -54,6 +54,11 @@ async def copy_records(source: Store, target: Store) -> dict[str, int]:
     return {name: content.rows for name, content in wanted.items()}
 
 
+async def count_records(store: Store) -> dict[str, int]:
+    """Return how many rows each table has."""
+    return {name: content.rows for name, content in (await store.read(_contents)).items()}
+
+
 def _copy(reader: Connection, writer: Connection, wanted: Mapping[str, Content]) -> None:
     sql = queue_sql(writer)
     for table in metadata.sorted_tables:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from openlaunch.errors import ConfigurationError
 from openlaunch.store.postgres_problems import EXAMPLE, Unusable
+from openlaunch.store.postgres_url import is_url
 
 OLDEST = 14
 """The oldest version of PostgreSQL that will do."""
@@ -239,7 +240,7 @@ class WriterSession:
 
 def _parsed(url: str) -> dict[str, Any]:
     given = None
-    if url.startswith(("postgresql://", "postgres://")):
+    if is_url(url):
         with suppress(psycopg.Error):  # its text has all of the URL in it, and so the password
             given = conninfo_to_dict(url)
     if given is None:

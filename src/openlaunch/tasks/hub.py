@@ -55,8 +55,8 @@ class Hub:
     wait is kept, so that none is lost.
     """
 
-    def __init__(self, max_waiters: int = 10_000) -> None:
-        self._max = max_waiters
+    def __init__(self, max_waiters: int = 10_000, recent_seconds: float = RECENT_SECONDS) -> None:
+        self._max, self._recent_seconds = max_waiters, recent_seconds
         self._waiters: set[Waiter] = set()
         self._by_id: dict[str, set[Waiter]] = {}
         self._expected: dict[str, str] = {}
@@ -85,7 +85,7 @@ class Hub:
 
     def results(self, ids: Iterable[str], owner: str) -> dict[str, Finished]:
         """Return the results of those of the owner's tasks that have ended here a moment ago."""
-        found, since = {}, monotonic() - RECENT_SECONDS
+        found, since = {}, monotonic() - self._recent_seconds
         for task_id in ids:
             recent = self._recent.get(task_id)
             if recent is not None and recent[0] == owner and recent[2] > since:

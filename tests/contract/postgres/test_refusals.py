@@ -6,11 +6,13 @@ import re
 import pytest
 from postgres_server import WITH_PASSWORD, shared_server
 from postgres_stores import open_and_close, opened
+from psycopg.conninfo import conninfo_to_dict
 from store_calls import add, names
 
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.store import postgres_session
 from openlaunch.store.postgres import PostgresStore
+from openlaunch.store.postgres_url import without_password
 
 SECRET = "s3cret-word"
 
@@ -35,12 +37,31 @@ def refusal(url: str) -> str:
         f"postgresql://ada:{SECRET}@[::1/x",
         f"postgresql://ada:{SECRET}@db/x?no_such_option=1",
         f"postgresql:ada:{SECRET}",
+        f"postgresql://ada:{SECRET}/x",
+        f"postgresql://ada:a/{SECRET}@db/x",
+        f"postgresql://ada:a@{SECRET}@db/x",
         "records.db",
         "",
     ],
 )
 def test_what_is_no_url_of_postgresql_is_refused(url: str) -> None:
     assert "postgresql://USER@HOST:5432/NAME" in refusal(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://ada:{SECRET}?#:@db/x",
+        f"postgresql://ada:{SECRET}%40%2F@db:5432,[::1]:1/x?options=-c%20search_path%3Done%2Btwo",
+        f"postgres://db/x?application_name=a+b&password={SECRET}&host=",
+        f"postgresql://ada:other@/x?password={SECRET}",
+        f"postgresql://ada:{SECRET}@",
+    ],
+)
+def test_a_url_without_its_password_says_what_it_said(url: str) -> None:
+    plain, password = without_password(url)
+    assert SECRET not in plain
+    assert {**conninfo_to_dict(plain), "password": password} == conninfo_to_dict(url)
 
 
 @pytest.mark.parametrize(

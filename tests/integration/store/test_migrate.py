@@ -1,5 +1,6 @@
 """`openlaunch migrate` between the data directory's own database and PostgreSQL."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -8,6 +9,9 @@ import sys
 import pytest
 from postgres_server import binaries, shared_server
 from server_driver import SMALL, args, http, running
+
+from openlaunch.server.operations.datadir import DataDir
+from openlaunch.store.sqlite import SqliteStore
 
 SECONDS = 400
 """How long a test may take, and each program: they start ten, which a busy machine does one after the other."""
@@ -87,7 +91,8 @@ def test_a_server_moves_to_postgresql_is_restored_there_and_comes_back(used, url
     counts = json.loads(out.stdout)["records"]
     assert (counts["tasks"], counts["bundles"], counts["endpoints"]) == (2, 1, 1)
 
-    assert "already" in refusal("--from", data, "--to", url)
+    again = migrate("--from", data, "--to", url, "--json")
+    assert json.loads(again.stdout)["records"] == counts
     assert not (data / "openlaunch.db").exists()
     with running(data, store=url) as client:
         check(client, used)
@@ -108,7 +113,23 @@ def test_a_server_moves_to_postgresql_is_restored_there_and_comes_back(used, url
         assert client.future(used[2]).get(timeout=60).value == "WAITS"
 
 
+def test_a_move_of_both_is_run_again_whose_second_half_failed(tmp_path, url, s3, monkeypatch):
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    asyncio.run(empty_records(tmp_path))
+    assert "no such bucket" in refusal("--from", tmp_path, "--to", url, "s3://nowhere/moved")
+    again = migrate("--from", tmp_path, "--to", url, "s3://artifacts/moved")
+    assert again.returncode == 0, again.stderr
+    assert DataDir(tmp_path).places.bucket == "s3://artifacts/moved"
+
+
+async def empty_records(data):
+    await (await SqliteStore.open(DataDir(data).database)).close()
+
+
 def test_what_can_not_be_is_refused(tmp_path, url):
+    assert "name the directory with --to" in refusal("--from", url, "--to", shared_server().url("postgres"))
+    assert "name the directory with --to" in refusal("--from", url, "--to", "s3://artifacts/moved")
     (tmp_path / "empty").mkdir()
     assert "there is no database in" in refusal("--from", tmp_path / "empty", "--to", url)
     assert "there is no database in" in refusal("--from", tmp_path / "nowhere", "--to", url)

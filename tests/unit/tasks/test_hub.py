@@ -116,6 +116,11 @@ async def test_the_result_of_a_task_that_ran_here_is_known_to_its_owner_for_a_wh
     hub.drop(["a", "b"])
     assert hub.results(["a"], "ada") == {}
 
+    short = Hub(recent_seconds=0)
+    short.expect("a", "ada")
+    short.announce(["a"], {"a": result})
+    assert short.results(["a"], "ada") == {}
+
 
 @on_loop
 async def test_the_latest_results_are_kept_within_a_limit() -> None:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 MAX_TOGETHER = 512
 """The most results that are recorded together."""
+MAX_TOGETHER_BYTES = 8 * 1024 * 1024
+"""The same in bytes: a database takes its time for a large statement, and is not waited for without end."""
 MAX_STORING_BYTES = 256 * 1024 * 1024
 """Results that are kept in memory while artifacts can't be written; with more, tasks run again."""
 NOT_AN_ANSWER = (
@@ -106,6 +108,7 @@ class Recorder:
                     log.error(text, task_id, RETRY_SECONDS, error)
                     await asyncio.sleep(RETRY_SECONDS)
         except Unavailable:
+            self._hub.forget(task_id)
             raise
         except Exception as fault:
             self.record(_broken(task_id, fault))
@@ -157,8 +160,10 @@ class Recorder:
     def _take(self, results: list[Finished]) -> None:
         """Take what has come, up to a limit, in whatever thread."""
         self._asked = False  # first: what comes behind the last that is taken asks for a write of its own
-        while self._finished and len(results) < MAX_TOGETHER:
+        room = MAX_TOGETHER_BYTES
+        while self._finished and len(results) < MAX_TOGETHER and room > 0:
             results.append(self._finished.popleft())
+            room -= len(results[-1].result or b"")
 
     def _complete(self, conn: Connection, results: list[Finished]) -> set[str]:
         if not results:
@@ -180,6 +185,7 @@ class Recorder:
                 if not results:
                     self._take(results)
                 if len(results) == 1 and in_place_of_another:
+                    self._hub.forget(results[0].id)
                     raise
                 if len(results) == 1:
                     await self._write([_broken(results[0].id, fault)], in_place_of_another=True)

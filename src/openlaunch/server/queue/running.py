@@ -46,7 +46,7 @@ _LATE = DeadlineExceeded("")
 class TaskWork(Work):
     """One claimed task in a worker's slot."""
 
-    __slots__ = ("_runner", "alone", "lane", "seconds", "task")
+    __slots__ = ("_ends_at", "_runner", "alone", "lane", "seconds", "task")
 
     def __init__(
         self, runner: "Runner", lane: Lane, task: ClaimedTask, payload: bytes, seconds: float
@@ -54,11 +54,11 @@ class TaskWork(Work):
         flags = Flags.PICKLED if task.return_pickled else Flags.NONE
         if task.owner != lane.endpoint.owner:
             flags |= Flags.FOREIGN
-        super().__init__(payload, flags, runner.now() + seconds, runner.deadlines)
         self._runner = runner
         self.lane = lane
         self.task = task
         self.seconds = seconds
+        super().__init__(payload, flags, 0.0, runner.deadlines)
         # A task that ends workers must not end other tasks that happen to be in the same worker each time.
         self.alone = task.is_last_attempt
 
@@ -70,7 +70,17 @@ class TaskWork(Work):
     def owner(self) -> str:
         return self.task.owner
 
+    @property
+    def deadline(self) -> float:
+        """When it has run for as long as it may; what waits, as it was claimed ahead, has all of that time yet."""
+        return self._ends_at if self.started_at else self._runner.now() + self.seconds
+
+    @deadline.setter
+    def deadline(self, ends_at: float) -> None:
+        self._ends_at = ends_at
+
     def started(self, link: Sender, request_id: int) -> None:
+        self.deadline = self._runner.now() + self.seconds
         super().started(link, request_id)
         self._runner.deadlines.add(self)
 

@@ -22,7 +22,7 @@ from openlaunch.server.queue.shared import Shared
 from openlaunch.server.queue.submitting import Submitter
 from openlaunch.server.settings import QueueSettings
 from openlaunch.store.base import Store
-from openlaunch.tasks.hub import Hub
+from openlaunch.tasks.hub import RECENT_SECONDS, Hub
 
 
 class TaskService:
@@ -40,7 +40,9 @@ class TaskService:
         gateway: str | None = None,
     ) -> None:
         """Take what the queue works with; of a cluster also its messages and the name of this server in it."""
-        self._hub, self._lanes = Hub(), lanes
+        # Another server may delete what this one has in memory.
+        self._hub = Hub(recent_seconds=min(RECENT_SECONDS, settings.result_retention_seconds))
+        self._lanes = lanes
         self._background = BackgroundTasks(
             "work on the task queue failed; the tasks that it held run again when their leases end"
         )
