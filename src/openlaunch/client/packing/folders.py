@@ -65,7 +65,11 @@ def _rule(line: str, base: str) -> Rule | None:
     if not text:
         return None
     anywhere = "" if "/" in text else "(?:.*/)?"
-    return Rule(base, re.compile(anywhere + _regex(text.removeprefix("/"))), negated, folders_only)
+    try:
+        pattern = re.compile(anywhere + _regex(text.removeprefix("/")))
+    except re.error:
+        return None  # a range such as [z-a], which matches nothing
+    return Rule(base, pattern, negated, folders_only)
 
 
 @lru_cache(maxsize=1024)
@@ -107,8 +111,9 @@ def ignored_above(folder: Path) -> list[Rule]:
 
 
 def _ignored_in(folder: Path) -> list[Rule]:
+    file = folder / ".gitignore"
     try:
-        lines = (folder / ".gitignore").read_text("utf-8", "replace").splitlines()
+        lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []  # a pipe has no end
     except OSError:
         return []
     return rules_of(lines, folder)
