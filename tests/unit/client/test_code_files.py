@@ -10,7 +10,7 @@ from io import BytesIO
 
 import pytest
 
-from openlaunch.client.packing import code_files, unpacked_zips
+from openlaunch.client.packing import code_files, folders, unpacked_zips
 from openlaunch.client.packing.callables import pack_callables
 from openlaunch.client.packing.folders import Choice, files_below
 from openlaunch.client.packing.local_packages import local_packages, notes_about
@@ -366,6 +366,17 @@ def test_files_with_secrets_stay_behind_unless_they_are_named(project):
         assert not packed(sp_code.f, code_dir=folder, include=include) & secrets
     named = packed(sp_code.f, code_dir=folder, include=["*.pem", ".env*"])
     assert named & secrets == secrets - {"code/id_rsa"}
+
+
+def test_folders_that_link_to_each_other_are_not_walked_for_ever(tmp_path, monkeypatch):
+    """There are 13,699 ways through seven of them, and each more has many times as many."""
+    for name in "abcdefgh":
+        (tmp_path / name).mkdir()
+        for other in set("abcdefgh") - {name}:
+            (tmp_path / name / f"to_{other}").symlink_to(tmp_path / other)
+    monkeypatch.setattr(folders, "MAX_ENTRIES", 1000)
+    with pytest.raises(BundleError, match="more than 1,000 files and folders to look at"):
+        list(files_below(tmp_path, Choice()))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a file that nobody can read")

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Final
+
+from openlaunch.errors import BundleError
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,10 @@ SECRETS: Final = (
     *("*.pem", "*.key", "*.p12", "*.pfx", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
 )
 """Patterns of what holds secrets."""
+
+MAX_ENTRIES: Final = 100_000
+"""Files and folders that are looked at. There may be far more ways through folders that link to each other."""
+
 _TOKENS: Final = re.compile(r"\*\*/|/\*\*$|\*+|\?|\[!?\]?[^\]]*\]|\\.|.", re.DOTALL)
 
 
@@ -140,10 +147,13 @@ def is_excluded(file: Path, choice: Choice, base: Path) -> bool:
 
 
 def files_below(folder: Path, choice: Choice, base: Path | None = None) -> Iterator[Path]:
-    """Give the files in a folder and below it that are chosen; the patterns are as seen from `base`."""
+    """Give the files in a folder and below it that are chosen; the patterns are as seen from `base`.
+
+    Raises BundleError where there are too many to look at.
+    """
     patterns = (choice.include, choice.exclude, (*SECRETS, *(f"!{each}" for each in choice.secrets)))
     yield from _Walk(*(rules_of(each, base or folder) for each in patterns)).below(
-        folder, ignored_above(folder), False, {os.path.realpath(folder)}
+        folder, ignored_above(folder), False, {os.path.realpath(folder)}, count()
     )
 
 
@@ -155,10 +165,17 @@ class _Walk:
         self._exclude = exclude
         self._secrets = secrets
 
-    def below(self, folder: Path, rules: list[Rule], ignored: bool, seen: set[str]) -> Iterator[Path]:
+    def below(
+        self, folder: Path, rules: list[Rule], ignored: bool, seen: set[str], looked_at: Iterator[int]
+    ) -> Iterator[Path]:
         """Give files. `rules` are git's so far, and `ignored` says whether the folder is; `seen` ends circles."""
         rules = rules + _ignored_in(folder)
         for entry in sorted(os.scandir(folder), key=lambda one: one.name):
+            if next(looked_at) >= MAX_ENTRIES:
+                raise BundleError(
+                    f"there are more than {MAX_ENTRIES:,} files and folders to look at, the last in {folder}: leave "
+                    "out with exclude what the model does not need, and links that lead to the same folders"
+                )
             is_folder = entry.is_dir()
             if entry.name in SKIPPED or is_matched(self._exclude, entry.path, is_folder):
                 continue
@@ -172,7 +189,7 @@ class _Walk:
                     yield Path(entry.path)
             elif (self._include or not out) and (real := os.path.realpath(entry.path)) not in seen:
                 inner = _Walk([], self._exclude, self._secrets) if chosen else self
-                yield from inner.below(Path(entry.path), rules, out, seen | {real})
+                yield from inner.below(Path(entry.path), rules, out, seen | {real}, looked_at)
 
     def _takes(self, name: str, chosen: bool, ignored: bool) -> bool:
         if name.endswith(".pyc"):
