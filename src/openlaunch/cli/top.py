@@ -81,18 +81,14 @@ Row = Callable[["EndpointSummary"], tuple[str, ...]]
 
 
 def _watch(load: Callable[[], list["EndpointSummary"]], row: Row, server: str, interval: float) -> None:
-    """Show the endpoints until a key says to end; a server that can't be reached is asked again."""
+    """Show the endpoints until a key says to end; a server that can no longer be reached is asked again."""
     from rich.console import Console
     from rich.live import Live
 
-    shown: list[EndpointSummary] = []
+    shown = load()  # where none can be reached, other commands say it so, too
     console, problem = Console(), ""
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            try:
-                shown, problem = load(), ""
-            except (ConnectionFailed, Unavailable, TooManyRequests) as error:
-                problem = str(error)
             deadline = time.monotonic() + interval
             while (left := deadline - time.monotonic()) > 0:
                 # Not what the environment says: that does not change with the terminal.
@@ -101,6 +97,10 @@ def _watch(load: Callable[[], list["EndpointSummary"]], row: Row, server: str, i
                 live.update(_screen(console, shown, row, server, problem), refresh=True)
                 if pressed(min(left, 1)):  # drawn each second, because the terminal may have another size
                     return
+            try:
+                shown, problem = load(), ""
+            except (ConnectionFailed, Unavailable, TooManyRequests) as error:
+                problem = str(error)
 
 
 @contextmanager

@@ -149,3 +149,13 @@ def test_all_that_was_counted_of_an_endpoint_is_shown(command):
     assert re.search(r"model_error=[1-9]", shown["ended"])
     assert re.fullmatch(r"1, mean \S+ s, p50 \S+ s, p99 \S+ s", shown["load"])
     assert "batches" not in shown
+
+
+def test_a_server_that_is_not_there_is_named_as_by_other_commands(terminal, command):
+    command["env"]["OPENLAUNCH_URL"] = "http://127.0.0.1:9"
+    screen = terminal()
+    lines = screen.read_until("http://127.0.0.1:9")
+    assert screen.process.wait(30) == 5
+    assert "openlaunch serve" in " ".join(lines)
+    assert b"no endpoints" not in screen.shown
+    assert b"\x1b[?1049h" not in screen.shown

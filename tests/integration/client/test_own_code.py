@@ -458,6 +458,46 @@ def test_what_only_annotations_name_is_made_in_a_worker(tmp_path):
         assert worker.value(item=item) == [2026, "Item"]
 
 
+WITHIN_ITSELF = """
+import pathlib
+from datetime import date
+from typing import TypeVar
+from typing_extensions import TypeAliasType
+from openlaunch.client.operations.deploy import loaders
+from openlaunch.client.packing.callables import pack_callables
+from openlaunch.client.packing.interface import interface_of, made_types
+
+ALIASES
+
+def flat(x): return [inner for one in x for inner in flat(one)] if isinstance(x, list) else [type(x).__name__]
+
+def predict(nested: Nested[date], days: Days): return flat(nested) + flat(days)
+
+takes = made_types(interface_of(predict, has_model=False))
+pathlib.Path("bundle").write_bytes(pack_callables(*loaders(predict, None, takes)))
+"""
+BY_CALLS = """
+T = TypeVar("T")
+Nested = TypeAliasType("Nested", "T | list[Nested[T]]", type_params=(T,))
+Days = TypeAliasType("Days", "date | list[Days]")
+"""
+BY_STATEMENTS = """
+type Nested[T] = T | list[Nested[T]]
+type Days = date | list[Days]
+"""
+
+
+@pytest.mark.parametrize("aliases", [BY_CALLS, BY_STATEMENTS], ids=["calls", "statements"])
+def test_types_of_a_script_that_are_within_themselves_are_made_in_a_worker(tmp_path, aliases):
+    if aliases is BY_STATEMENTS and sys.version_info < (3, 12):
+        pytest.skip("Python 3.12 brought this syntax")
+    run(write(tmp_path, {"script.py": WITHIN_ITSELF.replace("ALIASES", aliases)}), "script.py")
+    with Worker((tmp_path / "bundle").read_bytes()) as worker:
+        worker.ready()
+        day = "2026-01-02"
+        assert worker.value(nested=[day, [[day]]], days=[[day]]) == ["date"] * 3
+
+
 GENERIC = """
 import pathlib, sys
 from typing import Callable, ParamSpec, TypeVarTuple

@@ -2,6 +2,7 @@
 
 ==================  =============================================================================
 `callables.py`      functions, with the user's own code that they use
+`interface.py`      what functions take and return; `decorators.py`: what decorators supply of that
 `zips.py`           directories; functions that are named in them
 `requirements.py`   requirements files
 `documents.py`      schemas and app_config

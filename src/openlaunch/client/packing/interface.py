@@ -16,6 +16,7 @@ from collections.abc import (
     Iterator,
     MutableSequence,
     Sequence,
+    Set,
 )
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 import typing_extensions
 
 from openlaunch.client.packing.checker_imports import names_for_checkers
+from openlaunch.client.packing.decorators import signature_of, supplied_to
 from openlaunch_worker.arguments import OTHERS, Makers, hints_of, is_binary, is_record, taken_apart
 from openlaunch_worker.binaries import name_of
 from openlaunch_worker.context import Context, is_context
@@ -66,7 +68,7 @@ def interface_of(fn: Callable[..., Any], *, has_model: bool, batches: bool = Fal
     With `batches`, its parameter is a list of what requests have, and it returns a list of their results.
     """
     try:
-        signature = inspect.signature(fn)
+        signature = signature_of(fn)
     except (TypeError, ValueError):
         return NOTHING
     hints = _hints(fn)
@@ -79,7 +81,13 @@ def interface_of(fn: Callable[..., Any], *, has_model: bool, batches: bool = Fal
         return _of_batch(given[0], _item(hints.get("return", NONE)))._replace(unread=(why,) if why else ())
     unread = tuple(why for one, read in zip(written, given, strict=True) if (why := _why_unread(one, read)))
     context = next((p.name for p in given if is_context(p.annotation)), None)
-    given = [one for p in given if p.name != context for one in _unpacked(p)]
+    supplied = supplied_to(fn)
+    given = [
+        one.replace(default=LEFT_OUT) if _is_supplied(one, supplied) else one
+        for p in given
+        if p.name != context
+        for one in _unpacked(p)
+    ]
     named = {p.name: p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     can_be_named = not any(p.kind is p.POSITIONAL_ONLY for p in given)
     others = [p.annotation for p in given if p.kind is p.VAR_KEYWORD]
@@ -90,6 +98,12 @@ def interface_of(fn: Callable[..., Any], *, has_model: bool, batches: bool = Fal
     return Interface(
         named if is_annotated else None, bool(others), returns, context, unread, *others or (NONE,)
     )
+
+
+def _is_supplied(parameter: inspect.Parameter, names: Set[str] | None) -> bool:
+    """Return whether a decorator may supply an argument that has no default; one of no names may supply any."""
+    is_one = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    return is_one and parameter.default is NONE and (names is None or parameter.name in names)
 
 
 def _unpacked(parameter: inspect.Parameter) -> list[inspect.Parameter]:

@@ -12,23 +12,23 @@ from collections.abc import Set
 from contextvars import Context, ContextVar
 from io import BytesIO
 from types import CellType, CodeType, FunctionType, ModuleType
-from typing import Any, Final, ForwardRef, NewType, ParamSpec, TypeVar, TypeVarTuple
+from typing import Any, Final, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
+import typing_extensions
 
 from openlaunch.client.packing.bytecode import marshalled
 from openlaunch.client.packing.class_names import name_class
 from openlaunch.client.packing.code_objects import imports_in
 from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, parents_and, source_of
 from openlaunch.client.packing.source_texts import SourceTexts, check_fresh
+from openlaunch_worker import generics
 from openlaunch_worker.own_code import cached, context_variable, namespace, of_client
 
-_ALIAS: Final[Any] = getattr(typing, "TypeAliasType", None)
-"""What a `type` statement makes, from Python 3.12 on."""
-_NAMED_TYPES: Final[tuple[Any, ...]] = (
-    *(ParamSpec, TypeVarTuple, NewType),
-    *(() if _ALIAS is None else (_ALIAS,)),
-)
+_TYPING_ALIAS: Final = getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType)
+_ALIASES: Final = (_TYPING_ALIAS, typing_extensions.TypeAliasType)
+"""What `type` statements make, from Python 3.12 on, and what stands for it."""
+_NAMED_TYPES: Final = (ParamSpec, TypeVarTuple, NewType, *_ALIASES)
 """What is found under its name in its module, and otherwise made anew."""
 _WITH_STATE: Final = 6
 """Members of what an object is reduced to that has a state, and a function to set it."""
@@ -103,7 +103,6 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self._met: set[str] = set()
         self._sets: dict[int, InOrder] = {}
         self._cells: dict[int, tuple[CellType, _Cell]] = {}
-        self._aliases: set[int] = set()
         self._registered: list[ModuleType] = []
         self.named: set[str] = set()
         self.others: set[str] = set()
@@ -238,13 +237,13 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
     def _reduce_named_type(self, obj: Any) -> tuple[Any, ...]:
         if isinstance(obj, NewType):
             return NewType, (obj.__name__, obj.__supertype__)
-        return self._reduce_alias(obj) if type(obj) is _ALIAS else (type(obj), (obj.__name__,))
+        return self._reduce_alias(obj) if isinstance(obj, _ALIASES) else (type(obj), (obj.__name__,))
 
     def _reduce_alias(self, alias: Any) -> tuple[Any, ...]:
-        if id(alias) in self._aliases:  # inside its own value
-            return ForwardRef, (alias.__name__,)
-        self._aliases.add(id(alias))
-        return functools.partial(_ALIAS, type_params=alias.__type_params__), (alias.__name__, alias.__value__)
+        """Reduce the name of a type; it comes before its value, which it may be within."""
+        value: list[Any] = []
+        made_of = alias.__name__, alias.__module__, alias.__type_params__, value
+        return generics.alias, made_of, (value, generics.value_of(alias)), None, None, generics.set_value
 
     def _reduce_cached(self, wrapper: Any) -> Any:
         self._meet(wrapper.__module__)
