@@ -20,6 +20,25 @@ def client_of(server, retries=8):
         yield client
 
 
+@contextmanager
+def on_one_node(tmp_path, **agent):
+    """A server with one agent, and its client."""
+    with (
+        agents(1, **agent) as nodes,
+        ChaosServer(tmp_path / "data", **settings_of(nodes)) as server,
+        client_of(server) as client,
+    ):
+        yield nodes[0], server, client
+
+
+def deploy_endless(client, log):
+    """Deploy a streaming function that never ends, and that writes to this log when it is loaded."""
+    load, predict = endless(log)
+    return client.deploy(
+        predict, name="endless", endpoint_type="streaming", load_model_fn=load, max_workers=1, **SMALL
+    )
+
+
 def again(server, how=signal.SIGKILL):
     """End the server, and start it once more."""
     os.kill(server.pid, how)
@@ -68,11 +87,7 @@ def test_models_stay_loaded_when_a_server_is_killed_and_when_it_is_upgraded(tmp_
 def test_a_worker_that_still_loads_is_adopted(tmp_path):
     log = tmp_path / "log"
     load, predict = slow_to_load(log, 5.0)
-    with (
-        agents(1) as nodes,
-        ChaosServer(tmp_path / "data", **settings_of(nodes)) as server,
-        client_of(server) as client,
-    ):
+    with on_one_node(tmp_path) as (_, server, client):
         client.deploy(
             predict, name="slow", load_model_fn=load, min_workers=1, max_workers=1, wait=False, **SMALL
         )
@@ -85,15 +100,8 @@ def test_a_worker_that_still_loads_is_adopted(tmp_path):
 @pytest.mark.slow
 def test_a_stream_that_was_cut_off_leaves_a_worker_that_streams(tmp_path):
     log = tmp_path / "log"
-    load, predict = endless(log)
-    with (
-        agents(1) as nodes,
-        ChaosServer(tmp_path / "data", **settings_of(nodes)) as server,
-        client_of(server) as client,
-    ):
-        endpoint = client.deploy(
-            predict, name="endless", endpoint_type="streaming", load_model_fn=load, max_workers=1, **SMALL
-        )
+    with on_one_node(tmp_path) as (_, server, client):
+        endpoint = deploy_endless(client, log)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             items = iter(endpoint.predict(args(size=100_000), resume=False))
             next(items)
@@ -109,15 +117,8 @@ def test_a_stream_that_was_cut_off_leaves_a_worker_that_streams(tmp_path):
 @pytest.mark.slow
 def test_a_stream_continues_when_its_server_is_started_again(tmp_path):
     log = tmp_path / "log"
-    load, predict = endless(log)
-    with (
-        agents(1) as nodes,
-        ChaosServer(tmp_path / "data", **settings_of(nodes)) as server,
-        client_of(server) as client,
-    ):
-        endpoint = client.deploy(
-            predict, name="endless", endpoint_type="streaming", load_model_fn=load, max_workers=1, **SMALL
-        )
+    with on_one_node(tmp_path) as (_, server, client):
+        endpoint = deploy_endless(client, log)
         pieces = iter(endpoint.predict(args(size=1)))
         assert [next(pieces).value for _ in range(3)] == ["x"] * 3
         again(server)
@@ -130,13 +131,9 @@ def test_a_stream_continues_when_its_server_is_started_again(tmp_path):
 def test_workers_wait_for_a_server_for_a_while_only(tmp_path):
     log = tmp_path / "log"
     load, predict = counting(log)
-    with (
-        agents(1, keep_workers_seconds=0.2) as nodes,
-        ChaosServer(tmp_path / "data", **settings_of(nodes)) as server,
-        client_of(server) as client,
-    ):
+    with on_one_node(tmp_path, keep_workers_seconds=0.2) as (node, server, client):
         client.deploy(predict, name="direct", load_model_fn=load, min_workers=1, max_workers=1, **SMALL)
-        workers = nodes[0].folder / "data" / "workers"
+        workers = node.folder / "data" / "workers"
         os.kill(server.pid, signal.SIGKILL)
         server.stop()
         eventually(lambda: not list(workers.glob("worker-*")))

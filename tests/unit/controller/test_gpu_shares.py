@@ -2,41 +2,33 @@
 
 from dataclasses import replace
 
+import situations
 from controller_simulation import make_record, make_spec
+from situations import NOW
 
 from openlaunch.controller.gpu_shares import GpuShares, is_held_up, lacks_workers, share_of
 from openlaunch.controller.gpus import Gpus
-from openlaunch.controller.situation import (
-    Build,
-    Generation,
-    NoRoomSince,
-    Phase,
-    Policy,
-    Situation,
-    Worker,
-)
+from openlaunch.controller.situation import Phase, Policy
 from openlaunch.controller.swap import Share, SwapRule
 from openlaunch.wire.endpoints import EndpointStatus
 
-NOW = 100.0
 SPEC = make_spec(gpus=1, min_workers=1, max_workers=3)
 READY = replace(
     make_record(SPEC), status=EndpointStatus.READY, ready_generation=1, ready_bundle_id="good", generation=2
 )
 
 
-def look(*workers, desired=1, record=READY, **more):
-    built = {1: Generation(build=Build.BUILT), 2: Generation(build=Build.BUILT)}
-    return Situation(record, workers, built, desired, 9, Gpus(9), NOW, **more)
+def look(*workers, record=READY, **more):
+    return situations.look(record, *workers, limit=9, gpus=Gpus(9), **more)
 
 
-def worker(name, generation=2, phase=Phase.READY, since=10.0):
-    return Worker(name, generation, phase, since)
+def worker(name, generation=2, age=10.0):
+    return situations.worker(name, generation, Phase.READY, age)
 
 
 def test_what_is_above_the_minimum_can_be_given_up_except_during_a_roll_out():
-    share = share_of(look(worker("a"), worker("b", since=20.0), desired=2), is_busy=True)
-    assert (share.workers, share.can_give, share.ready_at, share.is_busy) == (2, 1, 20.0, True)
+    share = share_of(look(worker("a"), worker("b", age=5.0), desired=2), is_busy=True)
+    assert (share.workers, share.can_give, share.ready_at, share.is_busy) == (2, 1, NOW - 5.0, True)
     rolling = replace(READY, status=EndpointStatus.UPDATE_IN_PROGRESS)
     assert share_of(look(worker("a"), worker("b"), record=rolling), is_busy=False).can_give == 0
 
@@ -49,9 +41,9 @@ def test_workers_of_an_older_generation_are_replaced_and_do_not_count_as_there()
 
 
 def test_nothing_is_kept_for_a_worker_that_has_no_room_otherwise():
-    no_room = NoRoomSince("memory", 90.0, NOW)
-    assert is_held_up(look(no_room=no_room), free=1)
-    assert not is_held_up(look(no_room=no_room), free=0)
+    waits = look(waits_since=NOW - 10)
+    assert is_held_up(waits, free=1)
+    assert not is_held_up(waits, free=0)
     assert not is_held_up(look(), free=1)
 
 
