@@ -10,7 +10,8 @@
 `pickler.py`        pickles functions: by name what workers can import, by value the rest
 `definitions.py`    classes and functions that pickles made in workers may name
 `registrations.py`  what scripts have put into modules; `changed_values.py`: values that are changed there;
-                    `set_attributes.py`: what scripts set there by name
+                    `set_attributes.py`: what scripts set there by name, as `script_texts.py` reads it and
+                    `spots.py` finds it; `set_by_calls.py`: what functions have set that scripts call
 `source_texts.py`   the sources of code that goes along, for tracebacks
 `code_objects.py`   what is in code objects; `class_names.py`: names for classes of scripts
 `own_code.py`       the user's own modules that functions use; `local_packages.py`: editable installs;

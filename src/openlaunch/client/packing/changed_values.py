@@ -41,13 +41,41 @@ def written_in(tree: ast.Module) -> tuple[Written, ...]:
     return tuple(one for one in found if one.name not in changed)
 
 
+def starts_in(tree: ast.Module) -> tuple[Written, ...]:
+    """Return the values that names begin with in a file: of globals, of classes, and what `__init__` sets."""
+    found = [Written((), name, value) for name, value in _constants(tree.body)]
+    for one in tree.body:
+        if isinstance(one, ast.ClassDef):
+            made = next((each for each in one.body if getattr(each, "name", "") == "__init__"), None)
+            values = (*_constants(one.body), *(() if made is None else _set_on_self(made)))
+            found += [Written((one.name,), name, value) for name, value in values]
+    return tuple(found)
+
+
+def _set_on_self(made: ast.stmt) -> Iterator[tuple[str, Any]]:
+    """Give the attributes that a function sets to values which are written there."""
+    for node in ast.walk(made):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        pairs = [(target, node.value)]
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs = [*zip(target.elts, node.value.elts, strict=False)]
+        for each, value in pairs:
+            if isinstance(each, ast.Attribute):
+                try:
+                    yield each.attr, ast.literal_eval(value)
+                except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                    continue
+
+
 def changed_values(module: ModuleType, written: Iterable[Written]) -> dict[Place, dict[str, Any]]:
     """Return the values of a module that are others than its file says, by the class that they are in."""
     found: dict[Place, dict[str, Any]] = {}
     for path, name, value in written:
         holder: Any = module if not path else vars(module).get(path[0])
         now = getattr(holder, "__dict__", {}).get(name, value)
-        if _differs(now, value) and _is_plain(now):
+        if differs(now, value) and is_plain(now):
             found.setdefault(path, {})[name] = now
     return found
 
@@ -100,7 +128,8 @@ def _last_name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def _differs(now: Any, written: Any) -> bool:
+def differs(now: Any, written: Any) -> bool:
+    """Return whether a value is another than the one that is written down."""
     try:
         if type(now) is type(written) and bool(now == written):
             return False
@@ -109,7 +138,7 @@ def _differs(now: Any, written: Any) -> bool:
         return True
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Return whether a value is made of texts, numbers and collections alone."""
     todo, parts = [value], 0
     while todo:

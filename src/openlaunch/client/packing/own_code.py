@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Final, NamedTuple
 from zipimport import zipimporter
 
-from openlaunch.client.packing.changed_values import Written, written_in
+from openlaunch.client.packing import changed_values
+from openlaunch.client.packing.changed_values import Written
 from openlaunch.client.packing.local_packages import local_packages
 from openlaunch.client.packing.unpacked_zips import unpacked
 
@@ -146,6 +147,8 @@ class _Facts(NamedTuple):
 
     imports: tuple[Import, ...] = ()
     written: tuple[Written, ...] = ()
+    starts: tuple[Written, ...] = ()
+    called: frozenset[str] = frozenset()
 
 
 def imports_of(source: Source) -> tuple[Import, ...]:
@@ -156,6 +159,17 @@ def imports_of(source: Source) -> tuple[Import, ...]:
 def values_written_in(source: Source) -> tuple[Written, ...]:
     """Return the values that a file writes down for names that nothing in it changes."""
     return _facts_of(source).written
+
+
+def names_called_in(module: str) -> frozenset[str]:
+    """Return the names of functions and methods that the file of a module calls."""
+    source = source_of(module)
+    return frozenset() if source is None else _facts_of(source).called
+
+
+def starts_in(source: Source) -> tuple[Written, ...]:
+    """Return the values that names in a file begin with, as far as it writes them down."""
+    return _facts_of(source).starts
 
 
 def _facts_of(source: Source) -> _Facts:
@@ -175,7 +189,9 @@ def _facts_in(file: str, _changed: int, _size: int, package: str) -> _Facts:
         return _Facts()  # a file of another Python, or half written: importing it says more
     by_call = (Import(name.decode(), needed=False) for name in _CALLS.findall(text))
     imports = tuple(dict.fromkeys([*_walk(tree.body, package, needed=True), *by_call]))
-    return _Facts(imports, written_in(tree))
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    called = frozenset(str(getattr(one, "attr", getattr(one, "id", ""))) for one in calls)
+    return _Facts(imports, changed_values.written_in(tree), changed_values.starts_in(tree), called)
 
 
 def _walk(nodes: Iterable[ast.AST], package: str, *, needed: bool) -> Iterator[Import]:

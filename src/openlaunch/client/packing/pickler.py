@@ -19,7 +19,7 @@ import typing_extensions
 
 from openlaunch.client.packing.bytecode import marshalled
 from openlaunch.client.packing.class_names import name_class
-from openlaunch.client.packing.code_objects import imports_in
+from openlaunch.client.packing.code_objects import imports_in, names_in
 from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, parents_and, source_of
 from openlaunch.client.packing.source_texts import SourceTexts, check_fresh
 from openlaunch_worker import generics
@@ -82,6 +82,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
 
     Attributes:
         named: own modules that the pickle or the code in it imports.
+        uses: names that the code in the pickle uses.
         others: modules of others that the code in the pickle uses.
         restored: modules whose functions and classes are in the pickle by value, with those that have a name there.
         sources: the source files of code in the pickle.
@@ -105,6 +106,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self._cells: dict[int, tuple[CellType, _Cell]] = {}
         self._registered: list[ModuleType] = []
         self.named: set[str] = set()
+        self.uses: set[str] = set()
         self.others: set[str] = set()
         self.restored: dict[str, dict[str, Any]] = {}
         self.sources = SourceTexts()
@@ -201,6 +203,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             return reduced
         self._keep_name(function, reduced)
         self._note_imports(function)
+        self.uses |= names_in(function.__code__)
         reduced = (reduced[0], self._with_cells(reduced[1], function), *reduced[2:])
         values = reduced[2][1]["__globals__"]
         if home in self.named:

@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Any, Final
 
 from openlaunch.client.packing.definitions import Bounded, definitions
-from openlaunch.client.packing.own_code import MAIN, OwnModules
+from openlaunch.client.packing.own_code import MAIN, OwnModules, names_called_in
 from openlaunch.client.packing.pickler import FunctionPickler
 from openlaunch.client.packing.registrations import registrations, replacements
 from openlaunch.client.packing.unpicklable import Search
@@ -43,8 +43,9 @@ def pickled(functions: dict[str, Any], own: OwnModules) -> Pickles:
         try:
             pickler.dump(functions)
             loaded = sorted(name for name in own.follow(pickler.named) if name in sys.modules)
+            used = pickler.uses | {name for each in loaded for name in names_called_in(each)}
             put = registrations(
-                loaded, own, lambda one: _can_pickle(one, own, Bounded()), dict(pickler.restored)
+                loaded, own, lambda one: _can_pickle(one, own, Bounded()), dict(pickler.restored), used
             )
             pickler.dump([*put, *replacements(sorted(pickler.others), set(pickler.restored))])
             pickler.dump(pickler.restored)

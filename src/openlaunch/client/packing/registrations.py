@@ -1,7 +1,7 @@
 """What a script has put into modules: workers import these anew, and never run the script."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -20,17 +20,18 @@ def registrations(
     own: OwnModules,
     can_pickle: Callable[[Any], bool],
     packed: Mapping[str, Collection[str]],
+    used: Set[str],
 ) -> list[Registration]:
     """Find what scripts have put into these modules, their collections and objects, and the values that are changed.
 
-    `packed` has the names of those functions and classes of scripts that workers get.
+    `packed` has the names of those functions and classes of scripts that workers get, `used` the names in their code.
     """
 
     def is_wanted(one: Any) -> bool:
         return _is_scripts(one, own) and can_pickle(one)
 
     found: list[Registration] = []
-    by_name = set_attributes(names, packed, can_pickle)
+    by_name = set_attributes(names, packed, used, can_pickle)
     for name in names:
         for path, collection in _collections(name, own):
             entries = _entries(collection, is_wanted)

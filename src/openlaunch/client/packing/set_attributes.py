@@ -4,178 +4,110 @@ It is found in the text of the scripts, because any value may have been there be
 modules and functions, sets there what it sets here.
 """
 
-import ast
-import linecache
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import lru_cache
-from types import FunctionType, ModuleType
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from types import FunctionType
+from typing import Any, Final
 
-from openlaunch.client.packing.own_code import MAIN, is_installed
+from openlaunch.client.packing.script_texts import COMPUTED, Setting, Text, read_function
+from openlaunch.client.packing.set_by_calls import Calling, warn_of_calls
+from openlaunch.client.packing.spots import NOTHING, Finder, Spot, attribute_of, shown, unsure_in, value_of
 
 log = logging.getLogger(__name__)
 
-Place = tuple[str, ...]
-_NOTHING: Final = object()
-_SHARED: Final = (str, bytes, int, float, complex, bool, tuple, frozenset, type(None), ModuleType)
-"""Types of values that are one object wherever they are used."""
-
-
-class _Setting(NamedTuple):
-    """A statement that sets an attribute: the names that lead to the object, and the function or class it is in."""
-
-    path: Place
-    attribute: str
-    within: str
-
-
-class _Text(NamedTuple):
-    """What a text sets, and the modules and names that it imports, wherever in it."""
-
-    settings: tuple[_Setting, ...] = ()
-    imported: tuple[tuple[str, str, str], ...] = ()
+_MOST_SHOWN: Final = 8
 
 
 def set_attributes(
-    names: Collection[str], packed: Mapping[str, Collection[str]], can_pickle: Callable[[Any], bool]
-) -> dict[tuple[str, Place], dict[str, Any]]:
+    names: Collection[str],
+    packed: Mapping[str, Collection[str]],
+    used: Set[str],
+    can_pickle: Callable[[Any], bool],
+) -> dict[Spot, dict[str, Any]]:
     """Return what scripts have set in the modules of these names, by the module and the way to the object.
 
-    `packed` has the names of those functions and classes of scripts that workers get. What can't go along stays
-    here, with a warning.
+    `packed` has the names of those functions and classes of scripts that workers get, and `used` the names that the
+    code in them uses. What can't go along stays here, with a warning, and so does what may have been set by a name
+    that no text has, and what functions of modules have set that no worker calls.
     """
-    places = _places(names)
-    found: dict[tuple[str, Place], dict[str, Any]] = {}
-    for script, text in _scripts(names, places):
-        known = _imported(text) | vars(sys.modules[script])
-        for path, attribute, within in text.settings:
-            holder, place = _find(known, path, places)
-            if place is None or within in packed.get(script, ()):
+    finder = Finder(names)
+    found: dict[Spot, dict[str, Any]] = {}
+    unsure: dict[Spot, tuple[Any, str, Text]] = {}
+    calls: list[Calling] = []
+    for script, file, text in finder.scripts():
+        known: dict[str, Any] = _imported(text) | vars(sys.modules[script])
+        of_workers = packed.get(script, ())
+        here = [Calling(one, file, known) for one in text.calls if one.within not in of_workers]
+        settings = [(one, known) for one in text.settings if one.within not in of_workers]
+        settings += [one for each in here for one in _set_in_arguments(each, script, finder)]
+        for setting, names_there in settings:
+            holder, spot = finder.find(names_there, setting.path)
+            if spot is None:
                 continue
-            if (value := _value(holder, attribute)) is _NOTHING:
-                continue
-            if _can_be_set(holder, attribute) and can_pickle(value):
-                found.setdefault(place, {})[attribute] = value
+            if setting.attribute == COMPUTED:
+                unsure.setdefault(spot, (holder, f"line {setting.line} of {file}", text))
             else:
-                log.warning(
-                    "%s does not go along as it is set here: a %s can't be pickled, or is too large; set it in "
-                    "load_model_fn",
-                    ".".join((place[0], *place[1], attribute)),
-                    type(value).__qualname__,
-                )
+                _add(found, holder, spot, setting.attribute, can_pickle)
+        calls += here
+    for spot, (holder, where, text) in unsure.items():
+        for attribute in sorted(unsure_in(holder) & text.names):
+            _add(found, holder, spot, attribute, can_pickle)
+        if left := sorted(unsure_in(holder) - found.get(spot, {}).keys()):
+            log.warning(
+                "%s sets values of %s by names that are made there, which may be %s: in workers these are as the "
+                "module makes them; set them by name, as in %s = …, or in load_model_fn",
+                where,
+                shown(spot),
+                ", ".join(left[:_MOST_SHOWN]),
+                shown(spot, left[0]),
+            )
+    warn_of_calls(calls, finder, used, found)
     return found
 
 
-def _places(names: Collection[str]) -> dict[int, tuple[str, Place]]:
-    """Return where modules, and the objects that they have by name, are found, by their id."""
-    found: dict[int, tuple[str, Place]] = {}
-    for name in names:
-        module = sys.modules[name]
-        found[id(module)] = name, ()
-        for key, value in list(vars(module).items()):
-            if _is_held(value, names):
-                found.setdefault(id(value), (name, (key,)))
-    return found
+def _set_in_arguments(
+    calling: Calling, script: str, finder: Finder
+) -> Iterator[tuple[Setting, dict[str, Any]]]:
+    """Give what a function of the script sets in its arguments, as `prepare(config.settings)` may."""
+    call, _, known = calling
+    function = known.get(call.path[0])
+    if call.path[1:] or type(function) is not FunctionType or function.__module__ != script:
+        return
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    paths = dict(zip(names, call.arguments, strict=False)) | dict(call.keywords)
+    its = {name: finder.find(known, path)[0] for name, path in paths.items() if path}
+    for setting in read_function(function.__code__).settings if its else ():
+        if setting.path[0] in its:
+            yield setting._replace(line=call.line), {**known, **its}
 
 
-def _is_held(value: Any, names: Collection[str]) -> bool:
-    """Return whether a value is an object of these modules, and not one of others that many use."""
-    kind = type(value)
-    if issubclass(kind, type | FunctionType):
-        return value.__module__ in names
-    return kind not in _SHARED and kind.__module__ != "typing"
+def _add(
+    found: dict[Spot, dict[str, Any]],
+    holder: Any,
+    spot: Spot,
+    attribute: str,
+    can_pickle: Callable[[Any], bool],
+) -> None:
+    """Add the value of an attribute to what is found, or warn that it stays here."""
+    if (value := value_of(holder, attribute)) is NOTHING:
+        return
+    if not issubclass(type(holder), list | set) and can_pickle(value):
+        found.setdefault(spot, {})[attribute] = value
+    else:
+        log.warning(
+            "%s does not go along as it is set here: a %s can't be pickled, or is too large; set it in load_model_fn",
+            shown(spot, attribute),
+            type(value).__qualname__,
+        )
 
 
-def _scripts(names: Collection[str], places: Collection[int]) -> Iterator[tuple[str, _Text]]:
-    """Give the user's modules that workers do not import and that use one which they do, and what their texts say."""
-    for name, module in sorted(sys.modules.items()):
-        file = getattr(module, "__file__", None) if type(module) is ModuleType else None
-        if not isinstance(file, str) or name in names or is_installed(file):
-            continue
-        if name == MAIN or any(id(value) in places for value in list(vars(module).values())):
-            yield name, _read("".join(linecache.getlines(file, vars(module))))
-    cells = vars(sys.modules[MAIN]).get("In")  # of a notebook
-    for cell in cells if isinstance(cells, list) else ():
-        yield MAIN, _read(str(cell))
-
-
-@lru_cache(maxsize=1024)
-def _read(text: str) -> _Text:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _Text()
-    settings = (one for node in tree.body for one in _set_in(node, getattr(node, "name", "")))
-    return _Text(tuple(sorted(set(settings))), tuple(_imports_in(tree)))
-
-
-def _set_in(tree: ast.AST, within: str) -> Iterator[_Setting]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if path := _path(node.value):
-                yield _Setting(path, node.attr, within)
-        elif isinstance(node, ast.Call) and _path(node.func) == ("setattr",):
-            match node.args:
-                case [holder, ast.Constant(value=str(attribute)), _] if path := _path(holder):
-                    yield _Setting(path, attribute, within)
-
-
-def _path(node: ast.expr) -> Place:
-    """Return the names of `a.b.c`; none for another expression."""
-    if isinstance(node, ast.Name):
-        return (node.id,)
-    above = _path(node.value) if isinstance(node, ast.Attribute) else ()
-    return (*above, node.attr) if isinstance(node, ast.Attribute) and above else ()
-
-
-def _imports_in(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
-    """Give names, the module that each is imported from, and its name there; none for a module."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                top = alias.name if alias.asname else alias.name.partition(".")[0]
-                yield alias.asname or top, top, ""
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from ((alias.asname or alias.name, node.module, alias.name) for alias in node.names)
-
-
-def _imported(text: _Text) -> dict[str, Any]:
+def _imported(text: Text) -> dict[str, Any]:
     """Return what a text imports, as far as it has been imported."""
     found: dict[str, Any] = {}
     for name, module, inner in text.imported:
-        value = sys.modules.get(module, _NOTHING)
-        value = _value(value, inner) if inner and value is not _NOTHING else value
-        if value is not _NOTHING:
+        value = sys.modules.get(module, NOTHING)
+        value = attribute_of(value, inner) if inner and value is not NOTHING else value
+        if value is not NOTHING:
             found[name] = value
     return found
-
-
-def _find(
-    known: Mapping[str, Any], path: Place, places: Mapping[int, tuple[str, Place]]
-) -> tuple[Any, tuple[str, Place] | None]:
-    """Return an object, and where workers find it; None for one that is not in a module of theirs."""
-    holder, place = known.get(path[0], _NOTHING), None
-    for number, name in enumerate(path):
-        holder = holder if number == 0 else _value(holder, name)
-        if holder is _NOTHING:
-            return None, None
-        if (here := places.get(id(holder))) is not None:
-            place = here
-        elif place is not None:
-            place = place[0], (*place[1], name)
-    return holder, place
-
-
-def _value(holder: Any, name: str) -> Any:
-    try:
-        return getattr(holder, name)
-    except Exception:
-        return _NOTHING  # it may be anything
-
-
-def _can_be_set(holder: Any, attribute: str) -> bool:
-    """Return whether a worker can set an attribute: of a dictionary, it sets entries."""
-    kind = type(holder)
-    return not issubclass(kind, list | set) and (not issubclass(kind, dict) or attribute in holder)
