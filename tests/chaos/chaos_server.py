@@ -31,11 +31,13 @@ OWN_PROCESS = b"openlaunch.server."
 class ChaosServer:
     """`openlaunch serve` on one port and one data directory, over all its lives."""
 
-    def __init__(self, data_dir: Path, clock_off: float = 0.0, **settings: object) -> None:
+    def __init__(
+        self, data_dir: Path, clock_off: float = 0.0, host: str = "127.0.0.1", **settings: object
+    ) -> None:
         self.data_dir = data_dir
-        self._program = ["-c", CLOCK_OFF, str(clock_off)] if clock_off else ["-m", "openlaunch.cli"]
+        self.program = ("-c", CLOCK_OFF, str(clock_off)) if clock_off else ("-m", "openlaunch.cli")
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.host, self.url = host, f"http://{host}:{self.port}"
         self.started_at = 0.0
         given = {**settings_of(data_dir), **settings}
         self._environ = {f"OPENLAUNCH_{name.upper()}": str(value) for name, value in given.items()}
@@ -44,7 +46,7 @@ class ChaosServer:
 
     def start(self) -> None:
         """Start it, and return at once; `started_at` is when, in seconds since the epoch."""
-        command = [sys.executable, *self._program, "serve", "--port", str(self.port)]
+        command = [sys.executable, *self.program, "serve", "--host", self.host, "--port", str(self.port)]
         with (self.data_dir / "server.log").open("ab") as log:
             self.started_at = time.time()
             self._process = subprocess.Popen(
@@ -62,7 +64,7 @@ class ChaosServer:
         while time.monotonic() < deadline:
             assert self._process is not None
             assert self._process.poll() is None, self.log()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
                 return
             time.sleep(0.01)
         raise AssertionError(f"the server does not listen after {DEADLINE:g} s:\n{self.log()}")

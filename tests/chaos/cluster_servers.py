@@ -31,13 +31,13 @@ class Servers:
     @contextmanager
     def another(self, clock_off: float = 0.0, **settings: object) -> Iterator[ChaosServer]:
         """One more server, with what it needs of the others."""
-        with self._new(clock_off, **settings) as server:
+        with self.new(clock_off, **settings) as server:
             yield server
 
     @contextmanager
     def two(self, **settings: object) -> Iterator[tuple[ChaosServer, ChaosServer]]:
         """The server that leads and another one, which start at the same time."""
-        both = [self._new(**settings) for _ in range(2)]
+        both = [self.new(**settings) for _ in range(2)]
         with ExitStack() as stack:
             for server in both:
                 stack.callback(server.stop)
@@ -48,19 +48,31 @@ class Servers:
             first, second = sorted(both, key=lambda server: server.url != leader)
             yield first, second
 
-    def _new(self, clock_off: float = 0.0, **settings: object) -> ChaosServer:
+    def new(self, clock_off: float = 0.0, host: str = "127.0.0.1", **settings: object) -> ChaosServer:
+        """One more server, not started yet."""
         self.made += 1
         data = self.folder / f"data{self.made}"
         data.mkdir(mode=0o700)
         (self.folder / "shared").mkdir(exist_ok=True)
         (data / "artifacts").symlink_to(self.folder / "shared")
         given = {"store": self.url, "cluster_token": TOKEN, "api_key": KEY, "drain_seconds": 5, **settings}
-        return ChaosServer(data, clock_off, **{name: value for name, value in given.items() if value})
+        return ChaosServer(data, clock_off, host, **{name: value for name, value in given.items() if value})
 
     def leader(self) -> str:
         """The URL of the server that leads now; empty: none does."""
-        query = """SELECT address FROM leader JOIN gateways ON id = holder
-                   WHERE leader.until > extract(epoch FROM clock_timestamp())"""
+        return self._address(
+            """SELECT address FROM leader JOIN gateways ON id = holder
+               WHERE leader.until > extract(epoch FROM clock_timestamp())"""
+        )
+
+    def holder(self) -> str:
+        """The URL of the server that has the one task which runs; empty: none has."""
+        return self._address(
+            """SELECT address FROM tasks JOIN gateways ON gateways.id = lease_owner
+               WHERE status = 'STARTED'"""
+        )
+
+    def _address(self, query: str) -> str:
         with psycopg.connect(self.url) as connection:
             found = connection.execute(query).fetchone()
         return found[0] if found else ""

@@ -53,6 +53,8 @@ class Host:
     """A machine behind a cable."""
 
     address: str
+    near: str
+    """The address of the other end of its cable, at which it reaches this process."""
     cable: str
     namespace: int
 
@@ -93,7 +95,7 @@ class Network:
             holder = subprocess.Popen(["sleep", "infinity"])
         self._stack.callback(holder.wait)
         self._stack.callback(holder.kill)
-        made = Host(far, cable, kept)
+        made = Host(far, near, cable, kept)
         _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(holder.pid))
         _ip("addr", "add", f"{near}/30", "dev", cable)
         _ip("link", "set", cable, "up")

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from agents import Agent, agents, settings_of
 from chaos_server import ChaosServer
 from cluster_servers import KEY, LITTLE, TOKEN, Servers, client_of
-from nodes_driver import noted
+from nodes_driver import counted, noted
 from server_driver import args, eventually
 
 from openlaunch import LaunchClient
@@ -22,23 +22,6 @@ from openlaunch.client.endpoints import StreamingEndpoint
 from openlaunch.errors import Unavailable
 
 pytestmark = pytest.mark.slow
-
-
-def counted(log: str, to: int, gate: str, size: int = 0):
-    """Notes that it runs and stops, and gives three numbers, and the rest once there is a gate."""
-    import time
-    from pathlib import Path
-
-    with Path(log).open("a") as file:
-        file.write("ran\n")
-    try:
-        for number in range(to):
-            while number >= 3 and not Path(gate).exists():
-                time.sleep(0.01)
-            yield f"{number} {'x' * size}"
-    finally:
-        with Path(log).open("a") as file:
-            file.write("stopped\n")
 
 
 @dataclass
@@ -79,9 +62,16 @@ class Two:
 
 @pytest.fixture
 def two(servers: Servers, tmp_path: Path) -> Iterator[Two]:
+    with on_one_node(servers, tmp_path) as (two, _):
+        yield two
+
+
+@contextmanager
+def on_one_node(servers: Servers, folder: Path) -> Iterator[tuple[Two, dict[str, str]]]:
+    """Two servers, and what a further one is given."""
     with (
         agents(1, token=TOKEN) as nodes,
-        servers.two(stream_resume_seconds=5, **settings_of(nodes, TOKEN)) as (first, second),
+        servers.two(stream_resume_seconds=5, **(given := settings_of(nodes, TOKEN))) as (first, second),
         client_of(first) as here,
         client_of(second) as there,
     ):
@@ -89,14 +79,14 @@ def two(servers: Servers, tmp_path: Path) -> Iterator[Two]:
         made = here.deploy(counted, name="counted", endpoint_type="streaming", per_worker=4, **one)
         here.deploy(noted, name="later", endpoint_type="async", **one)
         eventually(lambda: {e.name for e in there.list_model_endpoints()} == {"counted", "later"})
-        yield Two(first, second, nodes[0], here, there, tmp_path, made.model_endpoint.id)
+        yield Two(first, second, nodes[0], here, there, folder, made.model_endpoint.id), given
 
 
 class Stream:
     """A stream as a client sees it that reads events one by one."""
 
     def __init__(self, two: Two, **given: object) -> None:
-        self._path = f"/v1/streaming-tasks?model_endpoint_id={two.stream_id}"
+        self.path = f"/v1/streaming-tasks?model_endpoint_id={two.stream_id}"
         self._body = {"args": two.given(**given)}
 
     def begin(self, server: ChaosServer, count: int) -> str:
@@ -107,13 +97,17 @@ class Stream:
             "auth": (KEY, ""),
             "timeout": 60,
         }
-        with httpx2.stream("POST", server.url + self._path, **asked) as answer:
+        with httpx2.stream("POST", server.url + self.path, **asked) as answer:
             ids = (line.removeprefix("id: ") for line in answer.iter_lines() if line.startswith("id: "))
             return [next(ids) for _ in range(count)][-1]
 
+    def resumed(self, after: str) -> dict[str, object]:
+        """What a request has that resumes the stream."""
+        return {"headers": {"last-event-id": after}, "auth": (KEY, ""), "timeout": 60}
+
     def ask(self, server: ChaosServer, after: str, method: str = "POST", key: str = KEY) -> httpx2.Response:
         headers = {"last-event-id": after}
-        return httpx2.request(method, server.url + self._path, headers=headers, auth=(key, ""), timeout=60)
+        return httpx2.request(method, server.url + self.path, headers=headers, auth=(key, ""), timeout=60)
 
 
 def values(answer: httpx2.Response) -> list[int]:
@@ -200,4 +194,87 @@ def test_a_client_of_both_servers_sees_no_break_in_its_stream(two: Two) -> None:
                 two.kill()
                 two.gate.touch()
     assert seen == list(range(30))
+    assert two.runs() == 1
+
+
+@dataclass
+class Three:
+    """Two servers and a third one, on one node."""
+
+    two: Two
+    third: ChaosServer
+    last: LaunchClient
+
+
+@pytest.fixture
+def three(servers: Servers, tmp_path: Path) -> Iterator[Three]:
+    with (
+        on_one_node(servers, tmp_path) as (two, given),
+        servers.another(stream_resume_seconds=5, **given) as third,
+        client_of(third) as last,
+    ):
+        eventually(lambda: {e.name for e in last.list_model_endpoints()} == {"counted", "later"})
+        yield Three(two, third, last)
+
+
+def test_a_stream_that_a_second_server_has_taken_up_is_had_from_a_third(three: Three) -> None:
+    two = three.two
+    stream = Stream(two, to=30)
+    last = stream.begin(two.first, 2)
+    two.kill()
+    with httpx2.stream("POST", two.second.url + stream.path, **stream.resumed(last)) as answer:
+        assert "id: " in next(line for line in answer.iter_lines() if line.startswith("id: "))
+    two.gate.touch()
+    assert values(stream.ask(three.third, last)) == list(range(2, 30))
+    assert two.runs() == 1
+
+
+def test_a_stream_goes_on_at_a_third_server_when_two_are_killed_one_after_the_other(
+    three: Three, figure: Callable[[str], None]
+) -> None:
+    two = three.two
+    stream = Stream(two, to=30)
+    last = stream.begin(two.first, 2)
+    two.kill()
+    with httpx2.stream("POST", two.second.url + stream.path, **stream.resumed(last)) as answer:
+        assert next(line for line in answer.iter_lines() if line.startswith("id: "))
+        os.kill(two.second.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        two.gate.touch()
+        assert values(stream.ask(three.third, last)) == list(range(2, 30))
+    figure(f"a stream of two killed servers was resumed to its end after {time.monotonic() - killed:.2f} s")
+    assert two.runs() == 1
+
+
+def test_a_client_of_three_servers_of_which_two_are_killed_sees_no_break_in_its_stream(three: Three) -> None:
+    two, seen = three.two, []
+    with LaunchClient(KEY, ",".join(each.url for each in (two.first, two.second, three.third))) as client:
+        endpoint = client.get_model_endpoint("counted")
+        assert isinstance(endpoint, StreamingEndpoint)
+        for piece in endpoint.predict(args(**two.given(to=30))):
+            seen.append(int(piece.value.split()[0]))
+            if seen == [0, 1, 2]:
+                two.kill()
+                os.kill(two.second.pid, signal.SIGKILL)
+                two.gate.touch()
+    assert seen == list(range(30))
+    assert two.runs() == 1
+
+
+def test_a_task_goes_on_when_two_servers_are_killed_one_after_the_other(
+    three: Three, servers: Servers
+) -> None:
+    two = three.two
+    task = two.here.get_model_endpoint("later").predict(args(**two.given(value=7)))
+    eventually(lambda: two.runs() == 1)
+    two.kill()
+    by_url = {two.second.url: two.second, three.third.url: three.third}
+    holder = by_url.pop(eventually(lambda: url if (url := servers.holder()) in by_url else ""))
+    os.kill(holder.pid, signal.SIGKILL)
+    (left,) = by_url
+    eventually(lambda: servers.holder() == left)
+    assert two.runs() == 1
+    two.gate.touch()
+    with LaunchClient(KEY, left) as client:
+        assert client.future(task.async_task_id).get(timeout=60).value == 7
     assert two.runs() == 1

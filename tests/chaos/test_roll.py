@@ -124,11 +124,21 @@ def load_on(both: list[ChaosServer]) -> Iterator[Load]:
         yield load
 
 
+SAME = ("-m", "openlaunch.cli")
+NEXT = (
+    "-c",
+    "from openlaunch.nodes import link; link.VERSION += 1\nfrom openlaunch.cli.app import run; run()",
+)
+"""A program that speaks one more version of the protocol between servers and agents."""
+
+
+@pytest.mark.parametrize("program", [SAME, NEXT], ids=["same", "next"])
 def test_servers_and_agents_are_replaced_one_by_one_and_no_request_fails(
-    servers: Servers, figure: Callable[[str], None]
+    servers: Servers, figure: Callable[[str], None], program: tuple[str, ...]
 ) -> None:
     with site(servers) as (nodes, both), load_on(both) as load:
         for node in nodes:
+            node.program = program
             restarted(node)
             load.more()
             with LaunchClient(KEY, both[1].url) as there:
@@ -136,6 +146,7 @@ def test_servers_and_agents_are_replaced_one_by_one_and_no_request_fails(
         for server in both:  # the leader first
             server.stop()
             load.more()
+            server.program = program
             server.start()
             server.wait_until_up()
             load.more()

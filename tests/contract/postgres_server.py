@@ -60,9 +60,12 @@ def _temporary_folder() -> Path:
 
 
 class PostgresServer:
-    """A server that can be killed and started again on the same records and port."""
+    """A server that can be killed and started again on the same records and port.
 
-    def __init__(self, *options: str) -> None:
+    `network` has further addresses from which it is used, where an option has it listen there.
+    """
+
+    def __init__(self, *options: str, network: str = "") -> None:
         folder = self._folder = _temporary_folder() / "data"
         self._options = (*_OPTIONS, *options)
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,7 +77,8 @@ class PostgresServer:
         self._run(*initdb, "--locale=C")
 
         rules = folder / "pg_hba.conf"  # the first line that fits holds
-        rules.write_text(f"host all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+        more = f"host all all {network} trust\n" if network else ""
+        rules.write_text(f"host all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}{more}")
 
     def _run(self, *command: str | Path) -> None:
         done = subprocess.run(

@@ -26,6 +26,23 @@ def noted(log: str, gate: str, value: int) -> int:
     return value
 
 
+def counted(log: str, to: int, gate: str, size: int = 0):
+    """Notes that it runs and stops, and gives three numbers, and the rest once there is a gate."""
+    import time
+    from pathlib import Path
+
+    with Path(log).open("a") as file:
+        file.write("ran\n")
+    try:
+        for number in range(to):
+            while number >= 3 and not Path(gate).exists():
+                time.sleep(0.01)
+            yield f"{number} {'x' * size}"
+    finally:
+        with Path(log).open("a") as file:
+            file.write("stopped\n")
+
+
 def count(n: int):
     import time
 

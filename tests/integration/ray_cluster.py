@@ -25,6 +25,9 @@ STORE_BYTES = 80 * 2**20
 class RayCluster:
     """A cluster whose nodes have two cores each, on which agents keep their data below `folder`."""
 
+    program = __file__
+    """What is run as the cluster."""
+
     def __init__(self, folder, **settings):
         self.folder = folder
         of_nodes = {f"OPENLAUNCH_{name.upper()}": str(value) for name, value in settings.items()}
@@ -41,7 +44,7 @@ class RayCluster:
     def _started(self, of_nodes):
         with (self.folder / "cluster.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, __file__, str(self.folder), json.dumps(of_nodes)],
+                [sys.executable, self.program, str(self.folder), json.dumps(of_nodes)],
                 env=_environ() | {"RAY_raylet_start_wait_time_s": "60"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -159,10 +162,10 @@ def _kill(node, *kinds):
             info.process.kill()
 
 
-def main(folder, settings):
+def main(folder, settings, make=Raylets):
     """Be the cluster, until the end of the input."""
     sys.stdout, answers = sys.stderr, sys.stdout
-    raylets = Raylets(folder, settings)
+    raylets = make(folder, settings)
     answer = raylets.address
     while True:
         print(json.dumps(answer), file=answers, flush=True)

@@ -7,6 +7,9 @@ from openlaunch_worker.frames import HEADER
 
 _HEAD = HEADER.size
 
+SMALL_BYTES = 64
+"""A frame with up to this many bytes behind its head is given whole, so that a CREDIT can be read."""
+
 
 class Piece(NamedTuple):
     """A part of a frame: its kind and request id, the bytes, and whether it begins or ends the frame."""
@@ -19,7 +22,7 @@ class Piece(NamedTuple):
 
 
 class FrameCutter:
-    """Follows the frames in one direction. A head that is not whole is kept back."""
+    """Follows the frames in one direction. A head that is not whole is kept back, and so is a small frame."""
 
     def __init__(self) -> None:
         self.missing = 0
@@ -44,7 +47,11 @@ class FrameCutter:
                 if size - at < _HEAD:
                     self._head = data[at:]
                     return
-                self.missing, self._request_id, self._kind = HEADER.unpack_from(data, at)
+                length, request_id, kind = HEADER.unpack_from(data, at)
+                if length <= SMALL_BYTES and size - at - _HEAD < length:
+                    self._head = data[at:]
+                    return
+                self.missing, self._request_id, self._kind = length, request_id, kind
                 at += _HEAD
             step = min(self.missing, size - at)
             self.missing -= step

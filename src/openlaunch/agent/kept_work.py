@@ -182,6 +182,11 @@ class KeptWorks:
         """Return the names of what waits for a server."""
         return [name for name, work in self._by_name.items() if work.link is None]
 
+    def server_of(self, name: str) -> ServerLink | None:
+        """Return the server that has a work; None: it waits for one, or there is none of this name."""
+        work = self._by_name.get(name)
+        return None if work is None else work.link
+
     def first_ids(self) -> set[int]:
         """Return what the ids of works are above that still run: they are not free for another server."""
         return {work.number & -SEAT_IDS for work in self._by_name.values() if work.runs}

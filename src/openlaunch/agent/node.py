@@ -196,9 +196,11 @@ class NodeAgent:
         self._slots_of(link.records).kept.take_up(name, link)
 
     async def _reach(self, link: ServerLink, asked: calls.Reach) -> int:
-        others = self._slots_of(link.records).links.values()
+        slots = self._slots_of(link.records)
+        others = slots.links.values()
         if asked.server:
-            found = next((each for each in others if each.server == asked.server), None)
+            named = (each for each in others if each.server == asked.server)
+            found = next(named, None) or slots.kept.server_of(asked.work)
         else:
             leaders = [each for each in others if each.epoch is not None]
             found = max(leaders, key=lambda each: each.epoch or 0, default=None)

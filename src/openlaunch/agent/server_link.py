@@ -11,10 +11,11 @@ from openlaunch.nodes.calls import CAPACITY, KEEP, Call, Keep, name_of
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import (
     MAX_CHANNELS,
-    VERSION,
     ChannelEnd,
     Kind,
     NodeLink,
+    agreed,
+    own_versions,
     read_document,
     read_tokens,
 )
@@ -102,11 +103,11 @@ class ServerLink(NodeLink):
     def _on_hello(self, number: int, payload: Body) -> None:
         hello = read_document(payload)
         self._greeting.cancel()
-        version = hello.get("version")
-        if version != VERSION:
-            self._refuse(
-                f"it speaks version {version} of the protocol, and this agent {VERSION}: update one of them"
-            )
+        newest = hello.get("version")
+        try:
+            self.version = agreed(newest, hello.get("oldest", newest))
+        except FrameError as error:
+            self._refuse(f"it {error}, and this agent {own_versions()}: update one of them")
             return
         if not self._host.identity.is_proof(hello.get("proof")):
             self._refuse("its cluster's token is another one")
@@ -120,7 +121,7 @@ class ServerLink(NodeLink):
         self.handle(Kind.KEEP, self._on_keep)
         self.handle(Kind.WANT, self._on_want)
         welcome = {
-            "version": VERSION,
+            "version": self.version,
             "node": self._host.name,
             "capacity": CAPACITY.dump(self._host.capacity()),
         }

@@ -303,10 +303,12 @@ class WorkerRelay(asyncio.Protocol):
             self.look()
         if (work := self.kept.get(number)) is None:
             return
-        if piece.kind == WorkerKind.CREDIT and len(piece.data) == HEADER.size + CREDIT_BODY.size:
+        if piece.kind == WorkerKind.CREDIT:
+            if len(piece.data) != HEADER.size + CREDIT_BODY.size:
+                raise FrameError("a CREDIT that is none")
             work.ahead -= CREDIT_BODY.unpack_from(piece.data, HEADER.size)[0]
-        elif piece.kind in (WorkerKind.CREDIT, WorkerKind.CANCEL):
-            self.slots.kept.forget(work)  # a CREDIT that is cut, or none, is not read
+        elif piece.kind == WorkerKind.CANCEL:
+            self.slots.kept.forget(work)
 
     def take_up(self, work: KeptWork, link: ServerLink) -> None:
         is_coming = work.runs and self._back.unfinished == work.number

@@ -234,7 +234,7 @@ class LeanTransport:
 
     def failure(self, request: Request, error: Exception) -> TransportFailure:
         """Say what an error on the connection means for the request."""
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError) and error.errno is None:  # with one, the connection itself is lost
             return self._target.too_slow(request)
         return self._target.no_answer(error)
 

@@ -18,6 +18,17 @@ RECEIVE_BYTES = 16 * 1024
 MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_UNREAD_BYTES = 256 * 1024
 MAX_SEND_BYTES = 1024 * 1024
+_LOSS = {
+    "TCP_KEEPIDLE": 1,
+    "TCP_KEEPALIVE": 1,
+    "TCP_KEEPINTVL": 1,
+    "TCP_KEEPCNT": 2,
+    "TCP_USER_TIMEOUT": 2500,
+}
+"""When a silent machine is asked, in seconds, how often, and for how long what was sent may have no answer, in ms.
+
+Linux has another name than macOS for the first, and the last alone.
+"""
 
 
 class Socket(Protocol):
@@ -72,6 +83,8 @@ class Remote:
     def __init__(self, url: str, ca_file: Path | None, connect_seconds: float = CONNECT_SECONDS) -> None:
         parts = urlsplit(url)
         self.connect_seconds = connect_seconds
+        self.moves_on = connect_seconds < CONNECT_SECONDS
+        """Whether there is another server, so that the loss of a connection is to be noticed soon."""
         assert parts.hostname is not None
         secure = parts.scheme == "https"
         self.host, self.port = parts.hostname, parts.port or (443 if secure else 80)
@@ -145,6 +158,8 @@ class BlockingNetwork:
         sock = socket.create_connection((self._remote.host, self._remote.port), self._remote.connect_seconds)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._remote.moves_on:
+                _notice_loss(sock)
             return BlockingSocket(tls.wrap_socket(sock, server_hostname=self._remote.host) if tls else sock)
         except BaseException:
             sock.close()
@@ -248,6 +263,17 @@ class AwaitableSocket(asyncio.Protocol):
             os.dup2(nothing.fileno(), self._transport.get_extra_info("socket").fileno(), inheritable=False)
 
 
+def _notice_loss(sock: socket.socket) -> None:
+    """Have the system break a connection whose other machine has not answered for some seconds, as without its cable.
+
+    The other machine itself answers, however long a request takes there.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _LOSS.items():
+        if (option := getattr(socket, name, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def _readable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -287,7 +313,9 @@ class AwaitableNetwork:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._remote.connect_seconds):
             # TCP_NODELAY is asyncio's own default.
-            _, connected = await loop.create_connection(
+            transport, connected = await loop.create_connection(
                 AwaitableSocket, self._remote.host, self._remote.port, ssl=self._remote.tls()
             )
+        if self._remote.moves_on:
+            _notice_loss(transport.get_extra_info("socket"))
         return connected

@@ -25,7 +25,18 @@ from openlaunch.nodes.calls import (
     WorkerNews,
 )
 from openlaunch.nodes.identity import ClusterIdentity
-from openlaunch.nodes.link import MAX_CHANNELS, TOKENS, VERSION, Kind, NodeLink, read_document, read_tokens
+from openlaunch.nodes.link import (
+    MAX_CHANNELS,
+    OLDEST,
+    TOKENS,
+    VERSION,
+    Kind,
+    NodeLink,
+    agreed,
+    own_versions,
+    read_document,
+    read_tokens,
+)
 from openlaunch_worker.frames import Body, FrameError
 
 A = TypeVar("A")
@@ -112,8 +123,13 @@ class AgentLink(NodeLink):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        hello = {"version": VERSION, "proof": self._identity.proof, "records": self._records}
-        hello["server"] = self._server
+        hello = {
+            "version": VERSION,
+            "oldest": OLDEST,
+            "proof": self._identity.proof,
+            "records": self._records,
+            "server": self._server,
+        }
         self.send_document(Kind.HELLO, 0, hello)
         self._greeting = self._loop.call_later(WELCOME_SECONDS, self.lose, "did not answer a HELLO")
 
@@ -122,8 +138,10 @@ class AgentLink(NodeLink):
 
     def _on_welcome(self, number: int, payload: Body) -> None:
         document = read_document(payload)
-        if document.get("version") != VERSION:
-            raise FrameError(f"it speaks version {document.get('version')}, and this server {VERSION}")
+        try:
+            self.version = agreed(document.get("version"), document.get("version"))
+        except FrameError as error:
+            raise FrameError(f"it {error}, and this server {own_versions()}") from None
         try:
             capacity = CAPACITY.argument(document["capacity"])
         except (KeyError, ValueError):

@@ -73,18 +73,27 @@ class NodeBuilds:
     async def _build(self, node: Node, order: BuildOrder, environment: str | None = None) -> str:
         own = await node.connected().call(calls.PREPARE, order)
         node.environments[environment or own] = own
+        node.unbuilt.discard(environment or own)
         return own
 
     async def _finish(self, task: "asyncio.Task[str]", node: Node, environment: str) -> None:
         try:
             node.environments[environment] = await task
         except (EngineError, OSError) as error:
-            log.warning("an environment could not be built on the node %s: %s", node.address, error)
+            self._failed(node, environment, error)
+
+    def _failed(self, node: Node, environment: str, error: Exception) -> None:
+        node.unbuilt.add(environment)
+        log.warning("an environment could not be built on the node %s: %s", node.address, error)
 
     async def ensure(self, node: Node, environment: str) -> str:
         """Build an environment on a node that lacks it; return the node's own id for it."""
         if environment not in node.environments and environment in self._orders:
-            await self._build(node, self._orders[environment], environment)
+            try:
+                await self._build(node, self._orders[environment], environment)
+            except (EngineError, OSError):
+                node.unbuilt.add(environment)
+                raise
         return node.environments.get(environment, environment)
 
     def build_all(self, node: Node) -> None:
@@ -96,7 +105,7 @@ class NodeBuilds:
             try:
                 await self._build(node, order, environment)
             except (EngineError, OSError) as error:
-                log.warning("an environment could not be built on the node %s: %s", node.address, error)
+                self._failed(node, environment, error)
 
     def heard(self, node: Node, news: calls.BuildNews) -> None:
         """Pass on what the node says that speaks for a build; once nobody waits for the build, none does."""

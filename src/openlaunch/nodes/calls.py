@@ -109,10 +109,14 @@ class BuildNews:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """For which client a server wants another one, by that client's address, and its name; "": the leader."""
+    """For which client a server wants another one, by that client's address, and its name; "": the leader.
+
+    Where a server of that name is not connected, the one that has taken up the `work` of this name is meant.
+    """
 
     client: str
     server: str = ""
+    work: str = ""
 
 
 @dataclass(frozen=True, slots=True)

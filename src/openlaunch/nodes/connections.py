@@ -176,6 +176,7 @@ class Connections:
         if node.link is link:
             node.link, node.problem, node.since = None, link.lost_because, clock()
             node.environments.clear()
+            node.unbuilt.clear()
             log.error("the node %s %s; it had %d workers", node.address, node.problem, len(link.shared))
         self._events.lost(node, link)
 

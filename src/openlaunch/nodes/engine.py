@@ -90,14 +90,15 @@ class NodesEngine:
             with suppress(EngineError):
                 await link.call(calls.LEAVE, None)
 
-    async def reach(self, client: str, server: str) -> asyncio.Transport | None:
+    async def reach(self, client: str, server: str, work: str = "") -> asyncio.Transport | None:
         """Open a connection to another server, for a client with this address; None: no node knows that server.
 
-        `server` is its name, or "" for the one that leads.
+        `server` is its name, or "" for the one that leads. Where that is gone, the one is reached that has taken up
+        the `work` of this name.
         """
         for _, link in self.connections.links():
             with suppress(EngineError):
-                return await link.reach(calls.Reach(client, server))
+                return await link.reach(calls.Reach(client, server, work))
         return None
 
     def lost(self, node: Node, link: AgentLink) -> None:

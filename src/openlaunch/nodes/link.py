@@ -3,8 +3,9 @@
 A frame is as in `openlaunch_worker.frames`. Its id names a call or a channel::
 
     server → agent                                    agent → server
-    HELLO    JSON {"version", "proof", "records"}     WELCOME  JSON {"version", "node", "capacity"}
-    CALL     JSON {"method", …}                       REFUSED  JSON {"reason"}: another version, or no proof
+    HELLO    JSON {"version", "oldest", "proof",      WELCOME  JSON {"version", "node", "capacity"}: the newest
+                   "records", "server"}                        version that both speak
+    CALL     JSON {"method", …}                       REFUSED  JSON {"reason"}: no such version, or no proof
                                                       RETURN   JSON, what a call returns
                                                       FAILED   JSON {"type", "message"}, how a call ended
                                                       EVENT    JSON {"event", …}
@@ -44,6 +45,11 @@ from typing import Any, Final, Protocol, cast
 from openlaunch_worker.frames import Body, FrameError, FrameParser, encode
 
 VERSION: Final = 3
+OLDEST: Final = 3
+"""The oldest version that is spoken, too: while servers and agents are replaced one by one, two versions meet.
+
+Without raising either, a field or a call may be added that the other end can do without.
+"""
 BEAT_SECONDS: Final = 0.5
 DEAD_SECONDS: Final = 2.0
 """A peer that was not heard of for this long is dead, or cut off."""
@@ -120,6 +126,8 @@ class NodeLink(asyncio.Protocol):
         self.peer = peer
         """Names the other end, for messages."""
         self.lost_because = ""
+        self.version = VERSION
+        """The version that both ends speak."""
         self.channels: dict[int, ChannelEnd] = {}
         self._parser = FrameParser(self._check_head)
         self._loop = asyncio.get_running_loop()
@@ -239,6 +247,26 @@ class NodeLink(asyncio.Protocol):
 
 def _unknown(kind: int) -> FrameError:
     return FrameError(f"a frame of the kind {kind}, which does not belong there")
+
+
+def agreed(newest: object, oldest: object) -> int:
+    """Return the newest version that this end and another one speak, which says of itself what it speaks.
+
+    Raises:
+        FrameError: there is none.
+    """
+    if isinstance(newest, int) and isinstance(oldest, int) and oldest <= VERSION and newest >= OLDEST:
+        return min(newest, VERSION)
+    raise FrameError(f"speaks {_versions(oldest, newest)} of the protocol")
+
+
+def own_versions() -> str:
+    """Return the versions that this end speaks, in words."""
+    return _versions(OLDEST, VERSION)
+
+
+def _versions(oldest: object, newest: object) -> str:
+    return f"version {newest}" if oldest == newest else f"versions {oldest} to {newest}"
 
 
 def read_tokens(payload: Body) -> int:

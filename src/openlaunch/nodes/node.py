@@ -31,6 +31,8 @@ class Node:
         """What each worker there was given."""
         self.environments: dict[str, str] = {}
         """The node's own id of each environment that is built there, by the id that the server uses."""
+        self.unbuilt: set[str] = set()
+        """The environments that could not be built there when that was last tried."""
 
     @property
     def address(self) -> str:
@@ -88,6 +90,10 @@ class Node:
             for index in fitting[: math.ceil(gpus)]:
                 room[index] -= min(gpus, 1)
         return True
+
+    def count(self, endpoint_id: str) -> int:
+        """Return how many workers of an endpoint run there: their ids begin with the endpoint's."""
+        return sum(worker_id.startswith(f"{endpoint_id}.") for worker_id in self.workers)
 
     def info(self) -> NodeInfo:
         count, used = len(self.workers), self.used()

@@ -32,7 +32,11 @@ class Placement(Protocol):
 
 
 class FewestWorkers:
-    """Chooses the node with the fewest workers that has room, before others one that has the environment."""
+    """Chooses a node that has room: the one with the fewest workers of the endpoint, so that they are on all nodes.
+
+    Of those that have as few, one that has the environment, and then the one with the fewest workers. A node on which
+    the environment could not be built comes last.
+    """
 
     elastic = False
 
@@ -43,7 +47,16 @@ class FewestWorkers:
         fitting = [node for node in self._nodes if node.fits(spec.resources)]
         if not fitting:
             raise NoRoom(f"a worker waits for {words(spec.resources)} on a node")
-        return min(fitting, key=lambda node: (spec.environment not in node.environments, len(node.workers)))
+        environment = spec.environment
+        return min(
+            fitting,
+            key=lambda node: (
+                environment in node.unbuilt,
+                node.count(spec.endpoint_id),
+                environment not in node.environments,
+                len(node.workers),
+            ),
+        )
 
     async def ask(self, endpoint_id: str, resources: Resources) -> None:
         """Ask nobody: the nodes are those that there are."""

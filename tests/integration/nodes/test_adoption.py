@@ -151,7 +151,8 @@ def test_a_worker_that_was_started_with_other_settings_is_replaced(tmp_path):
         for limit in ("1MiB", "2MiB"):
             settings = settings_of(nodes) | {"max_result_bytes": limit}
             with ChaosServer(tmp_path / "data", **settings) as server, client_of(server) as client:
-                client.deploy(predict, name="direct", load_model_fn=load, max_workers=1, **SMALL)
+                if not lines(log):
+                    client.deploy(predict, name="direct", load_model_fn=load, max_workers=1, **SMALL)
                 assert client.get_model_endpoint("direct").predict(args(n=4)).value == 16
                 os.kill(server.pid, signal.SIGKILL)
         assert lines(log).count("loaded") == 2

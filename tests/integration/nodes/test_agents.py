@@ -119,7 +119,12 @@ def test_an_agent_of_another_cluster_is_not_used(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 0}, f"it speaks version 0 of the protocol, and this agent {VERSION}"),
+        (
+            {"version": 0},
+            f"it speaks version 0 of the protocol, and this agent version {VERSION}: update one",
+        ),
+        ({"version": 99, "oldest": 98}, "it speaks versions 98 to 99 of the protocol, and this agent"),
+        ({"version": "3"}, "it speaks version 3 of the protocol"),
         ({"proof": "0" * 64}, "its cluster's token is another one"),
         ({"proof": None}, "its cluster's token is another one"),
     ],
@@ -137,6 +142,20 @@ def test_an_agent_refuses_and_says_why(two, change, reason):
     (answer,) = [json.loads(payload) for kind, _, payload in frames if kind == Kind.REFUSED]
     assert answer["reason"].startswith(reason)
     eventually(lambda: "is refused: " in started[0].log)  # once in a while, whatever the reasons are
+
+
+def test_a_newer_server_that_speaks_the_agents_version_too_is_taken(two):
+    started, _ = two
+    identity = ClusterIdentity(TOKEN)
+    hello = {"version": VERSION + 1, "oldest": VERSION, "proof": identity.proof, "server": "test", "new": 1}
+    raw = socket.create_connection(("127.0.0.1", started[0].port), 10)
+    with raw, identity.server_context().wrap_socket(raw) as link:
+        link.sendall(encode(Kind.HELLO, 0, json.dumps(hello).encode()))
+        parser, frames = FrameParser(), []
+        while not any(kind == Kind.WELCOME for kind, _, _ in frames) and (data := link.recv(65536)):
+            frames += parser.feed(data)
+    (answer,) = [json.loads(payload) for kind, _, payload in frames if kind == Kind.WELCOME]
+    assert answer["version"] == VERSION
 
 
 def test_a_recorded_hello_is_good_for_nothing(two):
@@ -208,13 +227,18 @@ def test_a_server_that_breaks_the_protocol_is_let_go(two, sent, reason):
     eventually(lambda: f"broke the protocol: {reason}" in started[0].log)
 
 
+OLD_PROGRAM = """
+from openlaunch.nodes import link
+link.VERSION = link.OLDEST = 1
+from openlaunch.cli.app import run
+run()
+"""
+
+
 class OldAgent(Agent):
     """An agent that speaks an earlier version of the protocol."""
 
-    program = (
-        "-c",
-        "import sys; from openlaunch.nodes import link; link.VERSION = 1; from openlaunch.cli.app import run; run()",
-    )
+    program = ("-c", OLD_PROGRAM)
 
 
 def test_a_server_names_each_agent_that_it_can_not_use_and_why(two, tmp_path):
@@ -232,7 +256,10 @@ def test_a_server_names_each_agent_that_it_can_not_use_and_why(two, tmp_path):
                 told = dict(each.split(": ", 1) for each in check["detail"].split("; "))
                 assert set(told) == {old.address, away}
                 assert told[away] == "it can't be reached: Connection refused"
-                assert f"it speaks version {VERSION} of the protocol, and this agent 1" in told[old.address]
+                assert (
+                    f"it speaks version {VERSION} of the protocol, and this agent version 1"
+                    in told[old.address]
+                )
                 states = {node.address: node.state.value for node in client.list_nodes()}
                 assert states == {started[0].address: "ready", old.address: "away", away: "away"}
         finally:

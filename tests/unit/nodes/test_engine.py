@@ -82,6 +82,30 @@ def test_a_node_that_begins_after_another_has_built_says_nothing_of_it():
     assert asyncio.run(main()) == ["started", "of the first"]
 
 
+def test_a_node_that_could_not_build_is_known_until_it_can():
+    async def main():
+        first, second = Node("127.0.0.1", 1), Node("127.0.0.1", 2)
+        first.link, second.link = Link(), Link()
+        engine = NodesEngine([first, second], ClusterIdentity(TOKEN), "records")
+        engine.listen(Heard())
+        preparing = asyncio.create_task(engine.builds.prepare(order()))
+        await asyncio.sleep(0)
+        first.link.built.set_result("env")
+        second.link.built.set_exception(EngineError("no space left"))
+        assert await preparing == "env"
+        while not second.unbuilt:
+            await asyncio.sleep(0)
+        assert (first.unbuilt, second.unbuilt) == (set(), {"env"})
+        with pytest.raises(EngineError, match="no space left"):
+            await engine.builds.ensure(second, "env")
+        second.link = Link()
+        second.link.built.set_result("env")
+        assert await engine.builds.ensure(second, "env") == "env"
+        assert second.unbuilt == set()
+
+    asyncio.run(main())
+
+
 def test_without_a_node_a_build_fails_with_what_each_lacks():
     async def main():
         engine = NodesEngine(read_nodes("one:8001,two:8001"), ClusterIdentity(TOKEN), "records")

@@ -77,7 +77,7 @@ class Context:
     """Asks the driver how busy the server's GPUs are."""
     cluster: ClusterRecords | None = None
     """Where several servers share the records, who they are."""
-    reach: Callable[[str, str], Awaitable[asyncio.Transport | None]] | None = None
+    reach: Callable[[str, str, str], Awaitable[asyncio.Transport | None]] | None = None
     """Opens a connection to another server, where those can be reached over nodes."""
     name: str = ""
     """By which other servers reach this one."""

@@ -77,7 +77,7 @@ class ToLeader:
     async def _is_answered(self, scope: Scope, body: bytes, send: Send) -> bool:
         """Pass a request on; return False where there is nothing of an answer."""
         client = scope.get("client")
-        transport = await self._reach("" if client is None else str(client[0]), "")
+        transport = await self._reach("" if client is None else str(client[0]), "", "")
         if transport is None:
             return False
         answer = _Answer(send)

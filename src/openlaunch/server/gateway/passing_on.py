@@ -9,10 +9,10 @@ from openlaunch_worker.http_response import ResponseParser
 PASSED_ON: Final = b"openlaunch-passed-on"
 """The header of a request that has been passed on, so that it is not passed on again."""
 
-Reach = Callable[[str, str], Awaitable[asyncio.Transport | None]]
+Reach = Callable[[str, str, str], Awaitable[asyncio.Transport | None]]
 """Opens a connection to another server, for a client with this address: to the one of this name, or "" to the leader.
 
-None: there is no way to it now.
+Where the one of this name is gone, to the one that has taken up the work of the third name. None: there is no way.
 """
 
 _OWN_HEADERS: Final = frozenset(

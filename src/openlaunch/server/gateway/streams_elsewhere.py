@@ -30,10 +30,15 @@ class StreamsElsewhere:
         is_known = name == self.name or header(exchange.scope, PASSED_ON) is not None
         return "" if is_known else name
 
-    async def answer(self, exchange: Exchange, method: bytes, server: str, unknown: NotFound) -> None:
-        """Answer with what that server answers; raise `unknown` where there is no way to it."""
+    async def answer(
+        self, exchange: Exchange, method: bytes, server: str, name: str, unknown: NotFound
+    ) -> None:
+        """Answer with what that server answers, or the one that has taken up its stream of this name at nodes.
+
+        Raise `unknown` where there is no way to either.
+        """
         scope, client = exchange.scope, exchange.whole_scope["client"]
-        transport = await self._reach("" if client is None else str(client[0]), server)
+        transport = await self._reach("" if client is None else str(client[0]), server, name)
         if transport is None:
             raise unknown
         path, query = scope["raw_path"], scope["query_string"]

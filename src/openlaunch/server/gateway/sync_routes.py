@@ -134,25 +134,32 @@ class SyncRoutes:
         use: Callable[[Exchange, Stream, int], None],
         unknown: NotFound,
     ) -> None:
-        """Have the stream's server answer; where that is gone, take the stream up that a node has kept."""
-        left_work, elsewhere = self._left_work, self.streams.elsewhere
+        """Have the server answer that has the stream; where none has, take it up from the node that has kept it."""
+        elsewhere = self.streams.elsewhere
         stream_id, _, number = last_event_id.decode("latin-1").rpartition("-")
         name = "" if lane is None else stream_name(owner, lane.endpoint.id, stream_id)
-        if server and elsewhere is not None and (left_work is None or name not in left_work):
+        stream = await self._taken_up(lane, owner, stream_id, name, number)
+        if stream is None and server and elsewhere is not None:
             try:
-                await elsewhere.answer(exchange, method, server, unknown)
+                await elsewhere.answer(exchange, method, server, name, unknown)
                 return
             except NotFound as error:
-                if error is not unknown or left_work is None:
+                if error is not unknown or self._left_work is None:
                     raise
-                await left_work.wait_for(name, LEFT_SECONDS)
-        if left_work is None or lane is None or not number.isdecimal():
-            raise unknown
-        deadline = self.deadline(lane, None)
-        stream = await self.streams.take_up(left_work, lane, owner, stream_id, deadline)
+            if await self._left_work.wait_for(name, LEFT_SECONDS):
+                stream = await self._taken_up(lane, owner, stream_id, name, number)
         if stream is None:
             raise unknown
         use(exchange, stream, int(number[:20]))
+
+    async def _taken_up(
+        self, lane: Lane | None, owner: str, stream_id: str, name: str, number: str
+    ) -> Stream | None:
+        """Take up a stream whose server is gone; None where no node has it, or another server by now."""
+        left_work = self._left_work
+        if left_work is None or lane is None or name not in left_work or not number.isdecimal():
+            return None
+        return await self.streams.take_up(left_work, lane, owner, stream_id, self.deadline(lane, None))
 
     def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
         lane, principal = self._resolver.resolve(exchange.scope, kind)
