@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 from openlaunch_worker import kernel
 from openlaunch_worker.documents import ForkOrder, IsolationOrder
 from openlaunch_worker.process import EXIT_USAGE, log
-from openlaunch_worker.sandbox import Refused, Steps, leave, let_go, make_view, wait_as_init
+from openlaunch_worker.sandbox import Refused, Steps, leave, let_go, make_view, use_own_folders, wait_as_init
 from openlaunch_worker.view import renew_dev
 
 END_ALL: Final = signal.SIGUSR1
@@ -108,7 +108,9 @@ def _is_unread(status: int) -> bool:
 def _isolate_init(init: Init, order: IsolationOrder, steps: Steps) -> None:
     if init.problem is not None:
         steps.failed("what it starts may outlive it", init.problem)
-    if steps.do("files of others are not hidden", lambda: _make_view(order)) and init.problem is None:
+    if not steps.do("files of others are not hidden", lambda: _make_view(order)):
+        use_own_folders(order.view.to_json())
+    elif init.problem is None:
         steps.do("it sees processes outside of its own", lambda: kernel.mount_new("proc", "/proc"))
 
 
@@ -148,6 +150,7 @@ def _bound_processes(most: int) -> None:
         kernel.unshare(kernel.NEW_USERS)
         kernel.map_user(uid, gid)
         kernel.lower_limit(resource.RLIMIT_NPROC, most)
+        kernel.forbid_namespaces()
 
 
 def _bound_memory(most: int) -> None:

@@ -44,7 +44,8 @@ IMPORTED: Final = (asyncio.subprocess, cloudpickle)
 SPARE: Final = "spare-worker"
 """What the system calls a spare, in lists of processes."""
 
-_IDENTITY: Final = ("USER", "LOGNAME")
+_OF_ISOLATION: Final = ("USER", "LOGNAME", "TMPDIR", "HOME")
+"""Variables that isolation sets, here or in the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +136,9 @@ class Nursery:
         missing = become_worker(init, order, status)
         os.close(status)
         env = order.env if gate is None else _wait_for_work(gate)
-        identity = {name: os.environ[name] for name in _IDENTITY if name in os.environ}
+        kept = {name: os.environ[name] for name in _OF_ISOLATION if name in os.environ}
         os.environ.clear()
-        os.environ.update((env or {}) | identity)
+        os.environ.update((env or {}) | kept)
         if missing:
             say(f"not isolated as it could be: {'; '.join(missing)}")
 

@@ -26,6 +26,9 @@ from openlaunch_worker.view import cover, devices, groups_of
 CHANNEL: Final = 3
 """The descriptor that the command finds its channel at: what was its standard input."""
 
+SAYS: Final = "openlaunch sandbox: "
+"""Begins its own lines in the command's log."""
+
 EXIT_REFUSED: Final = 125
 """A step could not be done, and all are required."""
 EXIT_NOT_STARTED: Final = 127
@@ -82,19 +85,29 @@ def main() -> int:
     steps = Steps(order["required"])
     try:
         has_view = steps.do("no part of the file system is hidden", lambda: _make_outer_view(order))
+        if not has_view:
+            use_own_folders(order["view"])
         if order["user"] and has_view:  # another user needs the ways that the view opens
             steps.do("it runs as root", lambda: _become(order["user"]))
         has_pids = steps.do("its processes have no namespace", _enter_inner)
         kernel.die_with_parent()  # again: the change of the user has undone it
         return _start(order, steps, has_pids)
     except Refused as error:
-        log(str(error))
-        return EXIT_REFUSED
+        return _refuse(order, error)
+
+
+def _refuse(order: dict[str, Any], refused: Refused) -> int:
+    """Say in the log why the command is not started, and to who waits at its channel; return the exit code."""
+    log(str(refused))
+    if order["channel"]:
+        with contextlib.suppress(OSError):  # who has asked may have ended
+            os.write(CHANNEL, json.dumps({"refused": str(refused)}).encode())
+    return EXIT_REFUSED
 
 
 def log(message: str) -> None:
     """Write a line to the command's own log."""
-    sys.stderr.write(f"openlaunch sandbox: {message}\n")
+    sys.stderr.write(f"{SAYS}{message}\n")
     sys.stderr.flush()
 
 
@@ -136,6 +149,14 @@ def make_view(
     covers |= dict.fromkeys((*_SHARED_FOLDERS, *view["temporary"]), f"{folder}/tmp")  # noqa: S108 -- its own
     covers |= dict.fromkeys(view["homes"], f"{folder}/home")
     cover(covers, kept, owner, read_only=outer)
+
+
+def use_own_folders(view: dict[str, Any]) -> None:
+    """Have programs use the view's own folders for temporary files and as home, where no view could be made."""
+    os.environ |= {
+        "TMPDIR": os.path.join(view["folder"], "tmp"),
+        "HOME": os.path.join(view["folder"], "home"),
+    }
 
 
 def _closed_to_others(kept: dict[str, bool]) -> set[str]:
@@ -184,8 +205,7 @@ def _be_init(order: dict[str, Any], steps: Steps, has_pids: bool, launcher: int)
         let_go()
         leave(_exit_code(wait_as_init(pid)), has_pids)
     except Refused as error:
-        log(str(error))
-        os._exit(EXIT_REFUSED)
+        os._exit(_refuse(order, error))
     finally:
         os._exit(EXIT_NOT_STARTED)
 
@@ -200,6 +220,8 @@ def _become_command(order: dict[str, Any], steps: Steps, has_pids: bool, init: i
         if order["processes"]:
             kernel.lower_limit(resource.RLIMIT_NPROC, order["processes"])
         if order["final"]:
+            if has_pids:  # else its user namespace is not its own
+                kernel.forbid_namespaces()
             steps.do("powers over the system stay", kernel.drop_capabilities)
             steps.do("new privileges are not ruled out", kernel.rule_out_privileges)
         else:
@@ -210,8 +232,7 @@ def _become_command(order: dict[str, Any], steps: Steps, has_pids: bool, init: i
         os.chdir(order["cwd"])
         os.execvp(order["command"][0], order["command"])  # noqa: S606 -- what the server asked for
     except Refused as error:
-        log(str(error))
-        os._exit(EXIT_REFUSED)
+        os._exit(_refuse(order, error))
     except OSError as error:
         log(f"{order['command'][0]!r} can't be started: {error.strerror or error}")
     finally:

@@ -11,7 +11,7 @@ import pytest
 from engine_workplace import DEADLINE, Workplace, eventually, processes_of, tops_of
 
 from openlaunch.engines import nurseries, nursery
-from openlaunch.engines.base import WorkerExit
+from openlaunch.engines.base import Refused, WorkerExit
 from openlaunch.engines.local import LocalEngine
 from openlaunch.engines.nursery import ForkedWorker, Nursery
 
@@ -71,6 +71,19 @@ def test_a_python_that_breaks_says_so_and_its_words_are_in_the_log(
                 await engine.start(spec)
         assert workplace.log() == "no library\nno library\n"
         assert workplace.exits == []
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_sandbox_that_is_refused_is_why_the_worker_is(engine: LocalEngine, workplace: Workplace) -> None:
+    async def main() -> None:
+        why = b'{"refused": "isolation is required, and there is none"}'
+        workplace.in_nursery = (
+            f"import socket; socket.socket(fileno=int(sys.argv[-1])).send({why!r}); sys.exit(125)"
+        )
+        with pytest.raises(Refused, match="isolation is required, and there is none"):
+            await engine.start(workplace.spec(SLEEP))
         await engine.close()
 
     asyncio.run(main())

@@ -8,7 +8,7 @@ from openlaunch.controller.endpoint import WatchedEndpoint
 from openlaunch.controller.generations import MAX_REASON, Generations, resources_of
 from openlaunch.controller.roster import Roster, WorkerState
 from openlaunch.controller.situation import Build, NoRoomSince, Phase
-from openlaunch.engines.base import EngineError, KeptWorker, NoRoom, WorkerIdentity, WorkerSpec
+from openlaunch.engines.base import EngineError, KeptWorker, NoRoom, Refused, WorkerIdentity, WorkerSpec
 from openlaunch.store import bundles
 from openlaunch.wire.bundles import ImageFlavor
 from openlaunch.wire.endpoints import EndpointStatus
@@ -77,6 +77,10 @@ class WorkerControl:
             worker.expected = worker.reported = True
             self.gone(worker, str(error))
             endpoint.changed.clear()  # which comes with the tick: it would be without room again at once
+        except Refused as error:
+            endpoint.note(str(error))
+            self.load_failed(worker, str(error))
+            self.gone(worker, str(error))
         except (OSError, EngineError) as error:
             generation.build = Build.NONE  # the environment may be gone: the next look builds it
             self.gone(worker, f"could not be started: {error}")

@@ -11,9 +11,16 @@ from signal import SIGKILL, Signals
 from typing import Final, NamedTuple, Protocol
 
 from openlaunch.wire.bundles import Flavor, ImageFlavor
+from openlaunch_worker.frames import SEAT_IDS
 
 KILLED_CODE = 128 + SIGKILL
 """The exit code by which shells and containers pass a SIGKILL on."""
+
+
+MAX_AMOUNT: Final = 1 << 60
+
+MAX_ID: Final = (1 << 32) - 1
+"""Ids of requests are 32 bits long."""
 
 
 class EngineError(Exception):
@@ -24,8 +31,18 @@ class NoRoom(EngineError):
     """There is no room now; the message says what a worker waits for. The same can be asked for again."""
 
 
+class Refused(EngineError):
+    """A machine may not start what it was asked for. The message says why, and what to do: no retry would help."""
+
+
 class ContainerError(EngineError):
     """There is no container engine, or it could not do what it was asked for."""
+
+
+def _check_amounts(*amounts: float) -> None:
+    """Raise `ValueError` for what no machine has: with NaN, no plan could be made."""
+    if not all(0 <= each <= MAX_AMOUNT for each in amounts):
+        raise ValueError("no machine has that much of something")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,9 @@ class Resources:
     memory: int = 0
     gpus: float = 0
     gpu_type: str = ""
+
+    def __post_init__(self) -> None:
+        _check_amounts(self.cpus, self.memory, self.gpus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +165,10 @@ class SharedWorker:
     first_id: int
     wants_context: bool = False
 
+    def __post_init__(self) -> None:
+        if self.first_id % SEAT_IDS or not 0 <= self.first_id <= MAX_ID:
+            raise ValueError("the ids of requests do not begin there")
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerExit:
@@ -196,6 +220,9 @@ class Capacity:
     elastic: bool = False
     gpu_parts: tuple[float, ...] = ()
     gpu_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_amounts(self.cpus, self.memory, self.gpus, self.free_gpus, *self.gpu_parts)
 
 
 WHOLE: Final = 100

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import sys
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +11,10 @@ from typing import Any
 
 from uv import find_uv_bin
 
+from openlaunch.engines.base import Refused
 from openlaunch.engines.build_watch import Bounds, BuildWatch
-from openlaunch.engines.commands import Log
+from openlaunch.engines.commands import Log, run_command
+from openlaunch.engines.environ import scrub
 from openlaunch.engines.environment_folder import EnvironmentFolder
 from openlaunch.engines.package_sources import PackageSources
 from openlaunch.engines.pythons import find_python, no_python
@@ -18,9 +22,13 @@ from openlaunch.engines.runtime import make_readable
 from openlaunch.engines.sandbox import Sandboxes, give, make_folder
 from openlaunch.engines.uv import Uv, UvError
 from openlaunch.engines.uv_caches import UvCaches
+from openlaunch_worker.sandbox import SAYS
 
 _COMPILE = ("-I", "-S", "-m", "compileall", "-qq", "-j", "0")
 """Without the environment's `.pth` files, and whatever the code of others looks like."""
+
+_NOTHING = ("-I", "-S", "-c", "")
+CHECK_SECONDS = 60.0
 
 _CONFIGURATION = (
     "UV_CONFIG_FILE",
@@ -66,6 +74,22 @@ class Builder:
         self._timeout = timeout
         self._sandboxes = sandboxes
         self._uv = Uv(timeout, {**os.environ, "UV_NO_CACHE": "1"})
+        self._isolates = sandboxes is None or not sandboxes.required
+        """Whether a sandbox was made completely here, where that is required."""
+
+    async def check_isolation(self) -> None:
+        """Start nothing in a sandbox, where it is required and was not done before.
+
+        Raise `Refused` if that can't be done, with the step that failed and what to do.
+        """
+        if self._isolates or self._sandboxes is None:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            command = self._sandboxes.command([sys.executable, *_NOTHING], make_folder(Path(folder)))
+            ended = await run_command(command, env=scrub(os.environ), timeout=CHECK_SECONDS)
+        if ended.code != 0:
+            raise Refused("\n".join(ended.lines[-3:]).removeprefix(SAYS) or "a sandbox could not be started")
+        self._isolates = True
 
     async def build(self, folder: EnvironmentFolder, wanted: Wanted, log: Log) -> dict[str, Any]:
         """Make the environment in its folder, which is emptied first, and return what there is to know about it.

@@ -95,6 +95,10 @@ class Environments:
         self._background = BackgroundTasks("an environment could not be compiled")
         self._runtime: Path | None = None
 
+    async def check_isolation(self) -> None:
+        """Raise `Refused` where isolation is required and this machine can't isolate; the message says what to do."""
+        await self._builder.check_isolation()
+
     def python(self, environment: str) -> Path:
         return self._folder(environment).python
 

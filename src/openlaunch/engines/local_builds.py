@@ -39,6 +39,7 @@ class LocalBuilds:
             await self._images.prepare(flavor, build.resources, said)
             python = await self._environments.ensure([], None, said, started, build.owner)
         else:
+            await self._environments.check_isolation()
             python = await self._environments.ensure(
                 flavor.requirements, flavor.python_version, said, started, build.owner
             )

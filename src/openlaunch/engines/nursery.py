@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from openlaunch.engines.base import Refused
 from openlaunch.trash import discard
 from openlaunch_worker.documents import ForkOrder, IsolationOrder, SignalOrder, UseOrder
 
@@ -85,6 +86,8 @@ class Nursery:
         self._children: dict[str, ForkedWorker] = {}
         self._asking = asyncio.Semaphore(ORDERS_AT_ONCE)
         self._ending = False
+        self._refusal = ""
+        """Why its sandbox was not made, where that is required."""
         self._task = asyncio.create_task(self._run())
 
     @classmethod
@@ -131,7 +134,10 @@ class Nursery:
         isolation: IsolationOrder | None,
         memory: int,
     ) -> ForkedWorker:
-        """Fork a worker off, isolated if asked; it runs when this returns. Raise `OSError` if it does not."""
+        """Fork a worker off, isolated if asked; it runs when this returns.
+
+        Raise `OSError` if it does not, and `Refused` if it has to be isolated and this machine can't do it.
+        """
         return await self._fork(ForkOrder(worker_id, dict(env), str(folder), isolation, memory), output)
 
     async def spare(
@@ -212,6 +218,9 @@ class Nursery:
             log.warning("the parent of workers can't be heard: %s", error)
 
     def _heard(self, report: dict[str, Any]) -> None:
+        if "refused" in report:
+            self._refusal = str(report["refused"])
+            return
         worker_id = report["id"]
         if "code" in report:
             if (code := report["code"]) not in _CODES:
@@ -228,7 +237,11 @@ class Nursery:
 
     def _ended(self) -> None:
         for future in self._forking.values():
-            future.set_exception(OSError("the environment's Python ended at its start; its log says why"))
+            future.set_exception(
+                Refused(self._refusal)
+                if self._refusal
+                else OSError("the environment's Python ended at its start; its log says why")
+            )
             future.exception()
         for child in self._children.values():
             child.end(-signal.SIGKILL)

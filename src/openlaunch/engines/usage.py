@@ -19,6 +19,7 @@ DISK_SECONDS = 5.0
 MAX_FILES = 1_000_000
 """Files and folders that a worker may have in its folder."""
 MIB = 1024 * 1024
+SHM = "/dev/shm"  # noqa: S108 -- to be looked at
 
 
 @dataclass(slots=True, eq=False)
@@ -85,9 +86,27 @@ def _memory(worker: Watched) -> int:
     if worker.first is None:
         return 0
     pids = process_tree.tree(worker.first)
-    most = sum(map(process_tree.memory, pids))
-    # Memory that processes share was counted in each of them.
-    return most if most <= worker.memory else sum(map(process_tree.share_of_memory, pids))
+    files = _files_in_memory(worker.first, pids)
+    most = sum(map(process_tree.memory, pids)) + files
+    if most <= worker.memory:
+        return most
+    # Memory that processes share was counted in each of them, and once more as a file that they have mapped.
+    shared = sum(map(process_tree.shared_memory, pids))
+    return sum(map(process_tree.own_memory, pids)) + max(shared, files)
+
+
+def _files_in_memory(first: int, pids: Iterable[int]) -> int:
+    """Return the bytes of the files in memory of a worker: all in its own /dev/shm, and those that it has open."""
+    files = process_tree.files_in_memory(pids)
+    try:
+        shm = os.statvfs(f"/proc/{first}/root{SHM}")
+        own, ours = (Path(path).stat().st_dev for path in (f"/proc/{first}/root{SHM}", SHM))
+    except OSError:
+        return sum(files.values())
+    if own == ours:  # it is the machine's
+        return sum(files.values())
+    used = (shm.f_blocks - shm.f_bfree) * shm.f_frsize
+    return used + sum(size for (device, _), size in files.items() if device != own)
 
 
 def _works_in(pid: int, folder: Path) -> bool:

@@ -15,6 +15,7 @@ from openlaunch.engines.base import (
     LogLine,
     LogPart,
     NoRoom,
+    Refused,
     SharedWorker,
     Standing,
     WorkerExit,
@@ -211,6 +212,7 @@ CAPACITY: Final[Call[Capacity, None]] = Call("capacity", Capacity, None)
 
 FAILURES: Final[dict[str, type[Exception]]] = {
     "NoRoom": NoRoom,
+    "Refused": Refused,
     "ContainerError": ContainerError,
     "EngineError": EngineError,
     "OSError": OSError,

@@ -44,6 +44,9 @@ STREAM_HEADERS = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
+HARMLESS = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox; default-src 'none'"}
+"""Headers of what users or models wrote: a browser runs nothing of it under the server's address."""
+
 REQUEST_ID = "openlaunch.request_id"
 """Where a request's scope has its id, once there is one."""
 

@@ -1,7 +1,12 @@
 """Uploaded files over HTTP."""
 
+import time
+
 import pytest
 from server_driver import SMALL, http, running
+
+from openlaunch.artifacts.signing import UrlSigner
+from openlaunch.wire import routes
 
 LIMIT = 2 * 1024 * 1024
 
@@ -44,6 +49,34 @@ def test_somebody_elses_file_is_not_found(client, raw):
         ):
             assert answer.status_code == 404
     assert raw.get(f"/v1/files/{made}/content").json()["content"] == "mine"
+
+
+SCRIPT = b"<!doctype html><script>alert(document.cookie)</script>"
+
+
+def test_a_browser_runs_nothing_of_what_was_uploaded(client, raw):
+    made = raw.post(
+        "/v1/files", files={"file": ("page.html", SCRIPT, "text/html")}, data={"purpose": "batch"}
+    )
+    plain = upload(raw, SCRIPT, "page.html")
+    put = raw.post(routes.BATCH_UPLOAD).json()["signedUrl"]
+    assert raw.put(put, content=SCRIPT, headers={"content-type": "text/html"}).status_code == 200
+    key = put.partition(f"{routes.ARTIFACTS}/")[2].partition("?")[0]
+    secret = bytes.fromhex((client.server.data_dir / "url-secret").read_text())
+    signed = f"{routes.ARTIFACTS}/{key}?{UrlSigner(secret).sign('GET', key, time.time() + 60)}"
+    attached = [raw.get(f"/v1/files/{made.json()['id']}/content"), raw.get(signed)]
+    for answer in attached:
+        assert answer.content == SCRIPT
+        assert answer.headers["content-disposition"] == "attachment"
+        assert answer.headers["content-type"] == "application/octet-stream"
+    others = [
+        made,
+        raw.get(f"/v1/files/{plain.json()['id']}/content"),
+        raw.get(f"/v1/files/{SCRIPT.decode()}"),
+    ]
+    for answer in (*attached, *others):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"].startswith("sandbox;")
 
 
 def test_a_file_that_is_no_text_can_not_be_read_as_text(raw):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -222,6 +223,22 @@ def test_what_the_kernel_refuses_is_said_where_it_is_required(place):
     assert "isolation is required" in said
     assert "allow this user to make user namespaces" in said
     assert "started" not in said
+
+
+def test_who_waits_at_the_channel_hears_why_it_is_not_started(place):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def before():
+        os.dup2(theirs.fileno(), 0)
+        forbid_user_namespaces()
+
+    with ours:
+        started = place.start("echo started", before, channel=True)
+        theirs.close()
+        assert "isolation is required" in json.loads(ours.recv(4096))["refused"]
+        assert ours.recv(4096) == b""
+        assert started.wait() == 125
+        os.close(started.out)
 
 
 def test_what_the_kernel_refuses_is_left_out_where_it_is_not_required(place):

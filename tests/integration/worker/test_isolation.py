@@ -15,53 +15,18 @@ from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from hostile_owner import MIB, REFUSED, Cell, attempt, processes_of, used_too_much
 from hostile_package import PROJECT
 from http_service import http_service
 from server_driver import SMALL, args, eventually, running
 from server_users import MODES, USERS, running_as
 
-from openlaunch import LaunchClient
 from openlaunch.errors import WorkerDied
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="workers are isolated on Linux only"),
 ]
-
-MIB = 2**20
-REFUSED = {"OSError", "PermissionError", "FileNotFoundError"}
-
-
-def attempt(code: str):
-    """Evaluate an expression with modules at hand; a refusal is told by its type."""
-    import importlib
-
-    modules = "ctypes os pathlib resource signal socket subprocess sys tempfile openlaunch_worker"
-    names = {name: importlib.import_module(name) for name in modules.split()}
-    try:
-        return eval(code, names)
-    except (OSError, MemoryError) as error:
-        return type(error).__name__
-
-
-class Cell:
-    """A server, its keys, and a worker of a hostile owner and of a victim."""
-
-    def __init__(self, client) -> None:
-        self.admin = client
-        self.data = client.server.data_dir
-        self.mallory, self.victim = (self._user(name) for name in ("mallory", "victim"))
-        self.attack = self.deploy(self.mallory, "attack")
-        self.other = self.deploy(self.victim, "other")
-
-    def _user(self, name: str) -> LaunchClient:
-        key = self.admin.create_api_key(name, role="user").api_key
-        return LaunchClient(api_key=key, endpoint=self.admin.server.url, max_retries=0)
-
-    def deploy(self, client, name: str, **options):
-        options = {"min_workers": 1, "max_workers": 1, "per_worker": 1, **SMALL, **options}
-        endpoint = client.deploy(attempt, name=name, **options)
-        return lambda code: endpoint.predict(args(code=code)).value
 
 
 @pytest.fixture(scope="module", params=[(user, how) for user in USERS for how in MODES], ids="-".join)
@@ -175,6 +140,14 @@ def test_what_is_covered_can_not_be_uncovered(cell, way):
     assert "openlaunch.db" not in cell.attack(f"os.listdir({str(cell.data)!r})")
 
 
+def test_it_makes_no_namespaces(cell):
+    """In one of its own it could mount memory that nobody counts, and reach much more of the kernel."""
+    new_users = 0x10000000
+    assert cell.attack(f"ctypes.CDLL(None).unshare({new_users})") == -1
+    assert cell.attack("subprocess.call(['unshare', '-Ur', 'true'])") != 0
+    assert "1" in cell.other("subprocess.check_output(['echo', '1'], text=True)")
+
+
 def test_what_is_read_only_can_not_be_made_writable(cell):
     remount = f"['unshare', '-Urm', 'mount', '-o', 'remount,bind,rw', {str(cell.data)!r}]"
     assert cell.attack(f"subprocess.call({remount})") != 0
@@ -189,17 +162,6 @@ def test_what_a_worker_leaves_behind_ends_with_it(cell):
     eventually(lambda: processes_of(mark))
     cell.mallory.delete_model_endpoint("leaves")
     eventually(lambda: processes_of(mark) == [])
-
-
-def processes_of(mark: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if mark in path.read_text():
-                found.append(path.parent.name)
-        except OSError:
-            continue
-    return found
 
 
 # Code of a requirement runs in the build, and its `.pth` files in the parent of workers.
@@ -277,15 +239,6 @@ def test_too_much_memory_is_an_error_of_the_one_request(cell):
     assert cell.attack(f"len(bytearray({100 * MIB}))") == 100 * MIB
 
 
-def used_too_much(cell, name: str, code: str, said: str) -> None:
-    """Have a new worker do this, which the server has to end for it."""
-    run = cell.deploy(cell.mallory, name)
-    with pytest.raises(WorkerDied, match="signal 9"):
-        run(code)
-    assert said in cell.mallory.read_endpoint_logs(name)
-    cell.mallory.delete_model_endpoint(name)
-
-
 def test_memory_of_all_its_processes_is_bounded(cell):
     child = "x = bytearray(200 << 20); import time; time.sleep(600)"
     start = f"[subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in range(4)]"
@@ -296,8 +249,23 @@ def test_shared_memory_is_bounded(cell):
     fill = "m = __import__('mmap').mmap(-1, 600 << 20); [m.write(bytes(1 << 20)) for _ in range(600)]"
     code = f"exec({fill!r}, names := {{}}) or __import__('time').sleep(600) or names"
     used_too_much(cell, "shared", code, "MiB of memory; `memory` allows")
-    limit = 64 * MIB + 512 * MIB
+    limit = 64 * MIB + 512 * MIB  # of the folder alone
     assert 0 < cell.attack("os.statvfs('/dev/shm').f_blocks * os.statvfs('/dev/shm').f_frsize") < limit
+
+
+FILES_IN_MEMORY = {
+    "shm": (
+        "[pathlib.Path('/dev/shm', str(n)).write_bytes(bytes(1 << 20)) for n in range(250)],"
+        " bytearray(b'x') * (200 << 20)"
+    ),
+    "memfd": "[os.write(file, bytes(1 << 20)) for file in [os.memfd_create('x')] for _ in range(600)]",
+}
+
+
+@pytest.mark.parametrize("name", FILES_IN_MEMORY)
+def test_files_in_memory_are_bounded_though_no_process_has_mapped_them(cell, name):
+    code = f"({FILES_IN_MEMORY[name]}, __import__('time').sleep(600))"
+    used_too_much(cell, name, code, "MiB of memory; `memory` allows")
 
 
 def test_processes_are_bounded(cell):

@@ -11,7 +11,7 @@ from openlaunch.nodes import calls
 from openlaunch.nodes.agent_link import AgentLink
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import VERSION, Kind
-from openlaunch_worker.frames import encode
+from openlaunch_worker.frames import SEAT_IDS, encode
 
 IDENTITY = ClusterIdentity("t" * 40)
 CAPACITY = calls.CAPACITY.dump(Capacity(cpus=1, memory=1, gpus=0, free_gpus=0))
@@ -70,6 +70,30 @@ def test_an_agent_that_breaks_the_protocol_is_left_with_the_reason(caplog, sent,
     lost_because, _ = asyncio.run(linked(sent))
     assert f"broke the protocol: {reason}" in lost_because
     assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        (calls.CAPACITY, {"cpus": float("nan")}),
+        (calls.CAPACITY, {"memory": -1}),
+        (calls.CAPACITY, {"free_gpus": 10**400}),
+        (calls.CAPACITY, {"gpu_parts": [float("inf")]}),
+        (calls.SHARED, {"first_id": 1}),
+        (calls.SHARED, {"first_id": SEAT_IDS << 32}),
+        (calls.LEAD, {"resources": {"cpus": float("nan")}}),
+    ],
+)
+def test_what_no_machine_has_is_none(call, given):
+    identity = {"generation": 1, "bundle_id": "b", "terms": "t"}
+    worker = {"worker_id": "e.w", "endpoint_id": "e", "generation": 1, "first_id": 0}
+    kept = {**worker, "identity": identity, "resources": {}, "ready": True}
+    good = {calls.CAPACITY: CAPACITY, calls.SHARED: worker, calls.LEAD: kept}[call]
+    read = call.answer if call is calls.LEAD else call.argument
+    listed = (lambda document: [document]) if call is calls.LEAD else (lambda document: document)
+    assert read(listed(good))
+    with pytest.raises(ValueError, match=r"no machine has that much|do not begin there"):
+        read(listed(good | given))
 
 
 def test_an_answer_that_is_none_is_the_failure_of_its_call_alone():

@@ -10,13 +10,12 @@ from time import monotonic
 import orjson
 
 from openlaunch.errors import APIError, Unavailable, class_for_status
-from openlaunch.server.asgi import STREAM_HEADERS
+from openlaunch.server.asgi import HARMLESS, STREAM_HEADERS
 from openlaunch.server.dispatch.answer_rules import check_head
 from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.dispatch.work import StreamCall
 from openlaunch.server.gateway.heartbeats import HEARTBEAT, SILENT_TICKS
 from openlaunch.server.gateway.model_exchange import ModelExchange
-from openlaunch.server.gateway.plain_exchange import HARMLESS
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.streams import Streams
 from openlaunch.server.metrics.models import ModelCounts, operation_of

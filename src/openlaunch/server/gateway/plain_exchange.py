@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from openlaunch.errors import ServerError
-from openlaunch.server.asgi import STREAM_HEADERS
+from openlaunch.server.asgi import HARMLESS, STREAM_HEADERS
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.heartbeats import HEARTBEAT
 from openlaunch.server.gateway.response import JSON
@@ -24,8 +24,6 @@ LARGE_BYTES = 1024 * 1024
 """An answer beyond this is not parsed in the event loop's thread."""
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w.-]+=[\w.+-]+)*", re.ASCII)
-HARMLESS = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox; default-src 'none'"}
-"""What a model answers is not the server's: a browser runs nothing of it under the server's address."""
 
 
 class Format(NamedTuple):

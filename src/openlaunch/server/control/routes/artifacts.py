@@ -26,6 +26,8 @@ from openlaunch.wire.bundles import UploadResponse
 MAX_PUT_BYTES = 5 * 1000**3
 """The most that buckets take in one request; the server sends larger uploads on in parts."""
 _BYTES: dict[int | str, dict[str, Any]] = {200: {"content": {ANYTHING: {}}}}
+FILE = {"Content-Disposition": "attachment"}
+"""Headers of bytes that users uploaded or models made: a browser saves them, and shows none."""
 _NAMES_BUCKET = {routes.BUCKET_HEADER: "true", "Cache-Control": "no-store"}
 
 
@@ -74,7 +76,7 @@ def router(context: Context) -> ControlRouter:
         return InPieces(
             context.artifacts.stream(key),
             media_type="application/octet-stream",
-            headers={"Content-Length": str(size)},
+            headers={"Content-Length": str(size), **FILE},
         )
 
     return api

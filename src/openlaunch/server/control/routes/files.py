@@ -16,7 +16,7 @@ from openlaunch.errors import APIError, BadRequest, PayloadTooLarge, Unprocessab
 from openlaunch.server import clock
 from openlaunch.server.access.uploads import Counted
 from openlaunch.server.control.answers import InPieces, listed, shown, with_text
-from openlaunch.server.control.routes.artifacts import bounded
+from openlaunch.server.control.routes.artifacts import FILE, bounded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
@@ -82,7 +82,8 @@ def router(context: Context) -> ControlRouter:
         accepted = request.headers.get("accept", "")
         if record.purpose is not None or any(binary in accepted for binary in BINARY):
             pieces = context.artifacts.stream(record.key, TEXT_PIECE)
-            return InPieces(pieces, media_type=BINARY[0], headers={"content-length": str(record.size)})
+            headers = {"content-length": str(record.size), **FILE}
+            return InPieces(pieces, media_type=BINARY[0], headers=headers)
         if record.size > context.settings.max_body_bytes:
             raise PayloadTooLarge(
                 f"the file has {record.size} bytes, {context.settings.max_body_bytes} can be read at once"
