@@ -113,7 +113,6 @@ except ImportError:
 def f():
     from .. import above
     import late
-    import_module("by_name")
 if __name__ == "__main__":
     import script_only
 """,
@@ -121,7 +120,7 @@ if __name__ == "__main__":
     found = {one.name: one.needed for one in imports_of(source_of("many.a"))}
     needed = {"os.path", "one", "typing", "many", "many.b", "many.c", "many.c.d", "typing.TYPE_CHECKING"}
     assert {name for name, is_needed in found.items() if is_needed} == needed
-    assert {name for name, is_needed in found.items() if not is_needed} == {"fast", "slow", "late", "by_name"}
+    assert {name for name, is_needed in found.items() if not is_needed} == {"fast", "slow", "late"}
 
 
 def test_a_module_that_can_not_be_imported_here_goes_along(project):
@@ -151,6 +150,49 @@ def test_modules_that_are_no_source_files_go_along(project):
     assert packed(load) == {"modules/compiled.pyc", f"modules/{fast}"}
 
 
+BACKENDS = {"small": "backends_in_a_table.Small"}
+
+
+def named_by_texts(name):
+    importlib.import_module("named_by_itself")
+    importlib.import_module(BACKENDS["small"])
+    importlib.import_module(f"plugins_by_name.{name}")
+
+
+def test_modules_that_are_imported_by_their_names_go_along(project, caplog):
+    project(
+        named_by_itself__dot__py="import registry_of_names",
+        registry_of_names__dot__py="def load(name): __import__('inner_by_name.' + name)",
+        inner_by_name__in____init____dot__py="",
+        inner_by_name__in__one__dot__py="import used_by_one",
+        used_by_one__dot__py="",
+        backends_in_a_table__dot__py="",
+        plugins_by_name__in____init____dot__py="",
+        plugins_by_name__in__deep__in____init____dot__py="import used_by_deep",
+        used_by_deep__dot__py="",
+    )
+    found = {name for name in packed(named_by_texts) if name.endswith(".py")}
+    assert found == {
+        f"modules/{name}.py"
+        for name in (
+            *("named_by_itself", "registry_of_names", "inner_by_name/__init__", "inner_by_name/one"),
+            *("used_by_one", "backends_in_a_table", "plugins_by_name/__init__"),
+            *("plugins_by_name/deep/__init__", "used_by_deep"),
+        )
+    }
+    assert not caplog.records
+
+
+def test_a_module_that_is_imported_under_a_name_made_there_is_named(project, caplog):
+    project(
+        loader_of_any__dot__py="import importlib\ndef load(name):\n    return importlib.import_module(name)"
+    )
+    import loader_of_any
+
+    assert "modules/loader_of_any.py" in packed(loader_of_any.load)
+    assert "loader_of_any.py, line 3, imports a module under a name that is made there" in caplog.text
+
+
 def late_imports():
     import zipped_package.helper
 
@@ -176,7 +218,7 @@ def test_modules_in_a_zip_go_along_as_files(project, monkeypatch):
     assert packed(zipped_script.f) == set()
 
 
-def test_modules_in_a_large_zip_go_along_with_what_is_used_of_them(project, monkeypatch):
+def test_modules_in_a_large_zip_go_along_with_what_is_used_of_them(project, monkeypatch, caplog):
     monkeypatch.setattr(unpacked_zips, "MAX_UNPACKED", 20)
     home = project()
     with zipfile.ZipFile(home / "large.zip", "w") as archive:
@@ -186,6 +228,24 @@ def test_modules_in_a_large_zip_go_along_with_what_is_used_of_them(project, monk
 
     assert OwnModules().is_by_value("in_large")
     assert packed(in_large.times) == set()
+    assert "large.zip has more than 20 bytes: what its modules import late" in caplog.text
+
+
+def late_import_of_a_large_zip():
+    import late_in_large
+
+    return late_in_large
+
+
+def test_modules_in_a_zip_that_is_large_by_its_data_go_along_without_that(project, monkeypatch, caplog):
+    monkeypatch.setattr(unpacked_zips, "MAX_UNPACKED", 1000)
+    home = project()
+    with zipfile.ZipFile(home / "heavy.zip", "w") as archive:
+        archive.writestr("late_in_large.py", "K = 2")
+        archive.writestr("weights.bin", "w" * 2000)
+    monkeypatch.syspath_prepend(home / "heavy.zip")
+    assert packed(late_import_of_a_large_zip) == {"modules/late_in_large.py"}
+    assert "heavy.zip has more than 1000 bytes: what is no code in it does not go along" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["import openlaunch", "import pytest", "import near", "from near import x"])

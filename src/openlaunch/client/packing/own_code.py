@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import re
 import site
 import sys
 import sysconfig
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Final, NamedTuple
@@ -18,6 +18,7 @@ from zipimport import zipimporter
 from openlaunch.client.packing import changed_values
 from openlaunch.client.packing.changed_values import Written
 from openlaunch.client.packing.local_packages import local_packages
+from openlaunch.client.packing.script_texts import Text, may_import_by_name, read
 from openlaunch.client.packing.unpacked_zips import unpacked
 
 CLIENT_ONLY: Final = frozenset({"openlaunch", "openlaunch_worker", "pytest", "_pytest"})
@@ -25,11 +26,12 @@ CLIENT_ONLY: Final = frozenset({"openlaunch", "openlaunch_worker", "pytest", "_p
 
 MAIN: Final = "__main__"
 
-_CALLS: Final = re.compile(rb"""(?:\bimport_module|\b__import__)\(\s*["']([A-Za-z_][\w.]*)["']""")
-"""Finds `importlib.import_module("name")` and `__import__("name")`."""
 _FILES: Final = (".py", ".pyc", *EXTENSION_SUFFIXES)
 """How the files of modules end: sources, bytecode without one, and what was compiled in place."""
 _HOLD_STATEMENTS: Final = ("body", "handlers", "orelse", "finalbody", "cases")
+
+_MOST_BELOW: Final = 1000
+"""Of the modules in a package of which any may be imported."""
 
 CACHED: Final = type(lru_cache(lambda: None))
 """What `functools.cache` makes of a function."""
@@ -149,6 +151,7 @@ class _Facts(NamedTuple):
     written: tuple[Written, ...] = ()
     starts: tuple[Written, ...] = ()
     called: frozenset[str] = frozenset()
+    by_name: Text = Text()
 
 
 def imports_of(source: Source) -> tuple[Import, ...]:
@@ -176,8 +179,42 @@ def _facts_of(source: Source) -> _Facts:
     if not source.is_python:
         return _Facts()
     status = source.file.stat()
-    package = source.name if source.is_package else source.name.rpartition(".")[0]
-    return _facts_in(str(source.file), status.st_mtime_ns, status.st_size, package)
+    return _facts_in(str(source.file), status.st_mtime_ns, status.st_size, _package_of(source))
+
+
+def _package_of(source: Source) -> str:
+    return source.name if source.is_package else source.name.rpartition(".")[0]
+
+
+def computed_imports(source: Source) -> tuple[int, ...]:
+    """Return the lines of a file that import under names that it makes, where no text in it names a module."""
+    text = _facts_of(source).by_name
+    is_named = bool(text.imports) and any(modules_named(text.names, _package_of(source)))
+    return () if is_named else text.imports
+
+
+def modules_named(texts: Iterable[str], package: str) -> Iterator[str]:
+    """Give the own modules that texts name, as `models.small` or `models.small.Model`; `models.` names all in it."""
+    for text in sorted(texts):
+        relative = text.startswith(".")
+        name = f"{package}{text}" if relative and package else text
+        whole, name = name.endswith("."), name.partition(":")[0].rstrip(".")
+        if not all(part.isidentifier() for part in name.split(".")):
+            continue
+        while name and (source := source_of(name)) is None:
+            name, whole = name.rpartition(".")[0], False
+        if name:
+            yield name
+        if whole and source is not None and source.is_package:
+            yield from _modules_below(source)
+
+
+def _modules_below(package: Source) -> Iterator[str]:
+    folder = package.file.parent
+    for file in islice(sorted(folder.rglob("*.py")), _MOST_BELOW):
+        parts = (*file.relative_to(folder).parts[:-1], *([] if file.stem == "__init__" else [file.stem]))
+        if parts and all(part.isidentifier() for part in parts):
+            yield ".".join((package.name, *parts))
 
 
 @lru_cache(maxsize=4096)
@@ -187,11 +224,12 @@ def _facts_in(file: str, _changed: int, _size: int, package: str) -> _Facts:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, OSError):
         return _Facts()  # a file of another Python, or half written: importing it says more
-    by_call = (Import(name.decode(), needed=False) for name in _CALLS.findall(text))
-    imports = tuple(dict.fromkeys([*_walk(tree.body, package, needed=True), *by_call]))
+    imports = tuple(dict.fromkeys(_walk(tree.body, package, needed=True)))
+    names = read(text.decode("utf-8", "replace")) if may_import_by_name(text) else Text()
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     called = frozenset(str(getattr(one, "attr", getattr(one, "id", ""))) for one in calls)
-    return _Facts(imports, changed_values.written_in(tree), changed_values.starts_in(tree), called)
+    written, starts = changed_values.written_in(tree), changed_values.starts_in(tree)
+    return _Facts(imports, written, starts, called, names)
 
 
 def _walk(nodes: Iterable[ast.AST], package: str, *, needed: bool) -> Iterator[Import]:
@@ -294,8 +332,9 @@ class OwnModules:
             if name in found or self.is_by_value(name) or (source := source_of(name)) is None:
                 continue
             found[name] = source
-            for each in imports_of(source):
-                todo += parents_and(each.name)
+            named = modules_named(_facts_of(source).by_name.names, _package_of(source))
+            for module in (*(each.name for each in imports_of(source)), *named):
+                todo += parents_and(module)
         return found
 
 

@@ -3,6 +3,7 @@
 import copyreg
 import functools
 import importlib
+import linecache
 import marshal
 import sys
 import types
@@ -19,8 +20,9 @@ import typing_extensions
 
 from openlaunch.client.packing.bytecode import marshalled
 from openlaunch.client.packing.class_names import name_class
-from openlaunch.client.packing.code_objects import imports_in, names_in
-from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, parents_and, source_of
+from openlaunch.client.packing.code_objects import imports_in, names_in, nested
+from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, modules_named, parents_and, source_of
+from openlaunch.client.packing.script_texts import IMPORTERS, read
 from openlaunch.client.packing.source_texts import SourceTexts, check_fresh
 from openlaunch_worker import generics
 from openlaunch_worker.own_code import cached, context_variable, namespace, of_client
@@ -82,6 +84,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
 
     Attributes:
         named: own modules that the pickle or the code in it imports.
+        unknown: files and lines that import under a name that is made there.
         uses: names that the code in the pickle uses.
         others: modules of others that the code in the pickle uses.
         restored: modules whose functions and classes are in the pickle by value, with those that have a name there.
@@ -106,6 +109,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self._cells: dict[int, tuple[CellType, _Cell]] = {}
         self._registered: list[ModuleType] = []
         self.named: set[str] = set()
+        self.unknown: set[tuple[str, int]] = set()
         self.uses: set[str] = set()
         self.others: set[str] = set()
         self.restored: dict[str, dict[str, Any]] = {}
@@ -269,7 +273,14 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
 
     def _note_imports(self, function: FunctionType) -> None:
         package = function.__globals__.get("__package__") or ""
-        for name in imports_in(function.__code__, package):
+        found = [*imports_in(function.__code__, package)]
+        if names_in(function.__code__) & {*IMPORTERS}:
+            file = function.__code__.co_filename
+            text = read("".join(linecache.getlines(file, function.__globals__)))
+            found += (named := [*modules_named(text.names, package)])
+            own = {line for code in nested(function.__code__) for *_, line in code.co_lines()}
+            self.unknown.update((file, line) for line in text.imports if line in own and not named)
+        for name in found:
             for one in parents_and(name):
                 self._meet(one)
 

@@ -1,17 +1,21 @@
 """Pickles functions with what belongs to them: registrations, modules put together, and definitions."""
 
+import logging
 import sys
+from collections.abc import Iterable, Set
 from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
 
 from openlaunch.client.packing.definitions import Bounded, definitions
-from openlaunch.client.packing.own_code import MAIN, OwnModules, names_called_in
+from openlaunch.client.packing.own_code import MAIN, OwnModules, Source, computed_imports, names_called_in
 from openlaunch.client.packing.pickler import FunctionPickler
 from openlaunch.client.packing.registrations import registrations, replacements
 from openlaunch.client.packing.unpicklable import Search
 from openlaunch.errors import BundleError
+
+log = logging.getLogger(__name__)
 
 _CLIENTS: Final = "of type openlaunch."
 """What a trail says of a client, an endpoint or a future."""
@@ -42,7 +46,8 @@ def pickled(functions: dict[str, Any], own: OwnModules) -> Pickles:
     with closing(FunctionPickler(file, own)) as pickler:
         try:
             pickler.dump(functions)
-            loaded = sorted(name for name in own.follow(pickler.named) if name in sys.modules)
+            followed = own.follow(pickler.named)
+            loaded = sorted(name for name in followed if name in sys.modules)
             used = pickler.uses | {name for each in loaded for name in names_called_in(each)}
             put = registrations(
                 loaded, own, lambda one: _can_pickle(one, own, Bounded()), dict(pickler.restored), used
@@ -53,10 +58,23 @@ def pickled(functions: dict[str, Any], own: OwnModules) -> Pickles:
             raise
         except Exception as error:
             raise BundleError(_advice(functions, own, error)) from error
+        _warn_of_unknown(pickler.unknown, followed.values())
         pickler.dump(definitions(pickler, own))
     texts = {name: text for name, text in sorted(pickler.sources.texts.items()) if text is not None}
     restored = sorted({MAIN, *pickler.restored})
     return Pickles(file.getvalue(), pickler.named, restored, texts)
+
+
+def _warn_of_unknown(lines: Set[tuple[str, int]], sources: Iterable[Source]) -> None:
+    """Warn of modules that are imported under a name that is made there, and so may not go along."""
+    in_modules = ((str(source.file), line) for source in sources for line in computed_imports(source))
+    for file, line in sorted({*lines, *in_modules}):
+        log.warning(
+            "%s, line %s, imports a module under a name that is made there: if it is yours, it does not go along; "
+            "name it in a text or an import statement beside, or give code_dir",
+            file,
+            line,
+        )
 
 
 def _can_pickle(one: Any, own: OwnModules, file: BytesIO) -> bool:

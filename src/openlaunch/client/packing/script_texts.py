@@ -15,6 +15,11 @@ LOADED: Final = "module "
 """What the first name of a path begins with where it is a module's, as of `sys.modules["config"].size`."""
 
 
+IMPORTERS: Final = ("import_module", "__import__", "run_module", "locate")
+"""Functions that import what they are given the name of."""
+_IMPORTING: Final = tuple((name,) for name in IMPORTERS)
+
+
 class Setting(NamedTuple):
     """A statement that sets an attribute or an entry: the names that lead to the object, and what it is within.
 
@@ -40,7 +45,8 @@ class Call(NamedTuple):
 class Text(NamedTuple):
     """What a text sets and calls, the modules and names that it imports, and the names that are texts in it.
 
-    `of_module` are the names that a function sets in its module, as `global` says.
+    `of_module` are the names that a function sets in its module, as `global` says. `imports` are the lines that
+    import a module under a name that is made there.
     """
 
     settings: tuple[Setting, ...] = ()
@@ -48,6 +54,7 @@ class Text(NamedTuple):
     imported: tuple[tuple[str, str, str], ...] = ()
     names: frozenset[str] = frozenset()
     of_module: tuple[str, ...] = ()
+    imports: tuple[int, ...] = ()
 
 
 @lru_cache(maxsize=1024)
@@ -78,7 +85,20 @@ def read(text: str) -> Text:
         tuple(_imports_in(tree)),
         frozenset(_names_in(tree)),
         tuple(sorted(of_module)),
+        tuple(_computed_imports(tree)),
     )
+
+
+def may_import_by_name(text: bytes) -> bool:
+    """Return whether a text may import modules by names that are values."""
+    return any(name.encode() in text for name in IMPORTERS)
+
+
+def _computed_imports(tree: ast.AST) -> Iterator[int]:
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    for call in (node for node in calls if _path(node.func)[-1:] in _IMPORTING):
+        if not all(isinstance(one, ast.Constant) for one in call.args[:1]):
+            yield call.lineno
 
 
 def read_function(code: CodeType) -> Text:
