@@ -33,8 +33,8 @@ class FairQueue(Generic[T]):
         for items in self._by_owner.values():
             yield from items
 
-    def append(self, owner: str, item: T) -> None:
-        """Add an item behind its owner's others; a new owner's turn is after that of all who wait."""
+    def append(self, owner: str, item: T, *, first: bool = False) -> None:
+        """Add an item behind its owner's others, or before; a new owner's turn is after that of all who wait."""
         items = self._by_owner.get(owner)
         if items is None:
             items = self._by_owner[owner] = deque()
@@ -43,7 +43,10 @@ class FairQueue(Generic[T]):
                 least = min((self._given.get(other, 0.0) for other in self._order), default=0.0)
                 self._given[owner] = max(self._given.get(owner, 0.0), least)
             self._order.append(owner)
-        items.append(item)
+        if first:
+            items.appendleft(item)
+        else:
+            items.append(item)
         self.size += 1
 
     def popleft(self) -> T:

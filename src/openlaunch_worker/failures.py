@@ -30,6 +30,10 @@ class Refusal(Exception):
         self.status_code = status_code
 
 
+class Unserved(Refusal):
+    """The bundle's own server is gone and has had nothing of the request, so that another worker can run it."""
+
+
 class InvalidInput(Refusal):
     """Raise this in a predict function to refuse an input: callers see the message, and its status, 422 by default.
 

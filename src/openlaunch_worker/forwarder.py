@@ -28,7 +28,7 @@ class Forwarder:
 
     def __init__(self, name: str, port: int, max_bytes: int) -> None:
         self._name = name
-        self._upstream = Upstream(port)
+        self._upstream = Upstream(name, port)
         self._max = max_bytes
 
     def predict(self, flavor: dict[str, Any], streaming: bool) -> Callable[..., Any]:
@@ -70,10 +70,7 @@ class Forwarder:
     async def _post(self, route: str, body: bytes, kind: str) -> AsyncIterator[Answer]:
         """Send a request once, and give its answer once that has begun well; else raise a `Refusal` that says why."""
         answer = Answer()
-        try:
-            connection = await self._upstream.post(route, kind, body, answer)
-        except OSError as error:
-            raise Refusal(f"POST {route} of {self._name}: it does not take connections: {error}") from None
+        connection = await self._upstream.post(route, kind, body, answer)
         try:
             await answer.begun(connection)
             if answer.status >= 300:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from openlaunch_worker import answers, tensors
 from openlaunch_worker.allowance import Allowance
 from openlaunch_worker.documents import Limits
-from openlaunch_worker.failures import Refusal, explain, user_traceback
+from openlaunch_worker.failures import Refusal, Unserved, explain, user_traceback
 from openlaunch_worker.frames import Kind, Outcome
 from openlaunch_worker.interrupts import Interrupts
 from openlaunch_worker.jobs import Job, Stop
@@ -18,6 +18,10 @@ from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.process import UNENDED, log
 
 STOPPED: Final = (Outcome.CANCELLED, b"")
+MISSED_SECONDS: Final = 1.0
+"""How long a bundle's server that nothing listens for may take to end, which says more of why."""
+_UNSERVED: Final = Outcome.UNSERVED
+_NO_SERVER: Final = "nothing listens on the port of its server any longer"
 _FAILED: Final = 500
 _EXPIRED: Final = 504
 _untold: Final = Allowance(20, 2.0)
@@ -42,7 +46,7 @@ class JobsInFlight:
         self._queued: dict[int, Job] = {}
         self._ended = 0
         self.on_full: Callable[[Kind, str], None] = lambda kind, reason: None
-        """Called when the worker should be replaced, because its memory is used up: what to ask for, and why."""
+        """Called when the worker should be replaced: what to ask for, and why."""
         self._next_expiry = float("inf")
         self._expiry_timer: asyncio.TimerHandle | None = None
 
@@ -97,6 +101,8 @@ class JobsInFlight:
         elif job.stop is Stop.EXPIRED:
             passed = f"the deadline of {job.limit:.3g} seconds passed before the request was done"
             outcome, body = failure(job, Refusal(f"{passed}: allow more, or retry later", _EXPIRED))
+        elif outcome is _UNSERVED:
+            self._loop.call_later(MISSED_SECONDS, self.on_full, Kind.UNHEALTHY, _NO_SERVER)
         if job.stream is None:
             self._outbox.answer(Kind.RESULT, job.id, outcome, body)
         else:
@@ -156,6 +162,8 @@ def event_of(job: Job) -> Callable[[Any, int, bool], bytes]:
 
 def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
     """Return the end of a job that failed like this. What a foreign caller does not see goes to the log."""
+    if isinstance(error, Unserved):
+        return Outcome.UNSERVED, b""
     hint = _make_room(job, error) if isinstance(error, MemoryError) else None
     try:
         if job.foreign and not isinstance(error, Refusal) and _untold.take(monotonic()):

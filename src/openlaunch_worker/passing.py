@@ -60,8 +60,8 @@ class PassThrough:
     async def _connect(self, route: str, content_type: str, content: bytes, answer: "PassedAnswer") -> None:
         try:
             connection = await self._upstream.post(route, content_type, content, answer)
-        except OSError as error:
-            answer.end(Refusal(f"{self._name} does not take connections: {error}", _BAD_GATEWAY))
+        except Refusal as refusal:
+            answer.end(refusal)
         else:
             answer.begin(connection, route)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol, cast
 
+from openlaunch_worker.failures import Refusal, Unserved
 from openlaunch_worker.frames import COPY_BYTES
 from openlaunch_worker.http_body import BodyError
 from openlaunch_worker.http_response import ResponseParser
@@ -17,6 +18,7 @@ HELD_BYTES: Final = 256 * 1024
 """How much of an answer waits here to be read, before its server has to wait."""
 
 _HOST: Final = "127.0.0.1"
+_BAD_GATEWAY: Final = 502
 
 
 class Receiver(Protocol):
@@ -113,17 +115,28 @@ class Answer:
 
 
 class Upstream:
-    """A server on a port of this machine, and the connections to it that are free."""
+    """A server on a port of this machine, which errors call `name`, and the connections to it that are free."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, name: str, port: int) -> None:
+        self._name = name
         self._port = port
         self._free: list[Connection] = []
 
     async def post(self, route: str, content_type: str, body: bytes, receiver: Receiver) -> "Connection":
-        """Send a request once, of which the receiver gets the answer. Raise `OSError` if nothing listens."""
+        """Send a request once, of which the receiver gets the answer.
+
+        Raises:
+            Unserved: nothing listens there any longer.
+            Refusal: no connection can be made.
+        """
         connection = self.post_now(route, content_type, body, receiver)
         if connection is None:
-            connection = await self._connect()
+            try:
+                connection = await self._connect()
+            except ConnectionRefusedError:
+                raise Unserved(f"nothing listens on the port of {self._name} any longer") from None
+            except OSError as error:
+                raise Refusal(f"{self._name} does not take connections: {error}", _BAD_GATEWAY) from None
             connection.send(self._head(route, content_type, body), body, receiver)
         return connection
 

@@ -19,6 +19,9 @@ EVENTS = (
 STREAMS = {}
 """What each connection with a stream was asked for, and how many tokens it has sent; None where it hangs."""
 
+CONNECTIONS = set()
+LISTENER = []
+
 SEEN = {"left": 0, "connections": 0, "requests": 0}
 USAGE = {"prompt_tokens": 10, "completion_tokens": 0, "total_tokens": 10}
 
@@ -86,6 +89,7 @@ class Engine(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
         self.buffer = b""
+        CONNECTIONS.add(transport)
         SEEN["connections"] += 1
 
     def connection_lost(self, error):
@@ -93,6 +97,7 @@ class Engine(asyncio.Protocol):
             SEEN["left"] += 1
             SEEN["left_at"] = time.time()
         STREAMS.pop(self, None)
+        CONNECTIONS.discard(self.transport)
 
     def data_received(self, data):
         self.buffer += data
@@ -178,6 +183,12 @@ class Engine(asyncio.Protocol):
         if fault == "exit":
             print("the engine falls over", flush=True)
             os._exit(7)
+        if fault == "deaf":  # as engines whose model has died, and which take their time to end
+            LISTENER[0].close()
+            for transport in CONNECTIONS:
+                transport.abort()
+            asyncio.get_running_loop().call_later(given["ends_after"], os._exit, 7)
+            return
         STREAMS.pop(self)
         if fault == "inside":
             self.transport.write(chunk(piece(given, " token"))[:-20])
@@ -197,7 +208,7 @@ async def main():
         print("the weights are not to be found", file=sys.stderr, flush=True)
         sys.exit(3)
     loop = asyncio.get_running_loop()
-    await loop.create_server(Engine, "127.0.0.1", int(os.environ["PORT"]))
+    LISTENER.append(await loop.create_server(Engine, "127.0.0.1", int(os.environ["PORT"])))
     at = loop.time()
     while True:
         for engine in list(STREAMS):

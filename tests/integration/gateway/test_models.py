@@ -2,12 +2,13 @@
 
 import gzip
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx2
 import pytest
 from openai_driver import ROUTES, mock_engine, openai_client
-from server_driver import SMALL, eventually, http
+from server_driver import DEADLINE, SMALL, eventually, http
 
 from openlaunch import LaunchClient
 
@@ -164,6 +165,18 @@ def test_a_stream_that_breaks_is_an_error_and_never_a_clean_end(call, raw, endpo
     eventually(lambda: raw.post(ROUTES[0], json={"model": "chat"}).status_code == 200)
     assert "[DONE]" not in raw.post(ROUTES[0], json=body).text.replace('data: [DONE]"', "")
     eventually(lambda: raw.post(ROUTES[0], json={"model": "chat"}).status_code == 200)
+
+
+def test_requests_wait_while_an_engine_that_has_died_is_replaced(raw, client, endpoint):
+    """It listens no longer, and takes a while to end, as engines do whose model has died."""
+    mock_engine(client, "deaf").wait_until_ready(120)
+    fault = {"model": "deaf", "stream": True, "max_tokens": 9, "fault": "deaf", "ends_after": 20}
+    assert '"code": "engine_failed"' in raw.post(ROUTES[0], json=fault).text
+    body = {"model": "deaf", "stream": True}
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda _: raw.post(ROUTES[0], json=body, timeout=DEADLINE), range(8)))
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert all(answer.text.endswith("data: [DONE]\n\n") for answer in answers)
 
 
 @pytest.mark.parametrize(

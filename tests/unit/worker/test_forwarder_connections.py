@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from openlaunch_worker.failures import Refusal
+from openlaunch_worker.failures import Refusal, Unserved
 from openlaunch_worker.forwarder import Forwarder
 
 FLAVOR = {"predict_route": "/predict"}
@@ -88,11 +88,11 @@ def test_a_kept_connection_that_has_closed_is_replaced(play):
     assert server.requests == 2
 
 
-def test_a_server_that_does_not_listen_is_named_with_the_reason():
+def test_a_server_that_does_not_listen_has_not_had_the_request():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     predict = Forwarder("the server", port, 1000).predict(FLAVOR, streaming=False)
-    with pytest.raises(Refusal, match="POST /predict of the server: it does not take connections"):
+    with pytest.raises(Unserved, match="nothing listens on the port of the server any longer"):
         asyncio.run(predict())
 
 

@@ -54,6 +54,8 @@ def check_answer(work: Work, outcome: int, body: Body, max_result_bytes: int) ->
             size = len(body)
         case Outcome.CANCELLED if not body:
             size = 0
+        case Outcome.UNSERVED if not body and not work.has_begun:
+            size = 0
         case _:
             raise FrameError(f"an answer with the outcome {outcome}, which does not fit its request")
     if size > max_result_bytes + FRAME_BYTES:

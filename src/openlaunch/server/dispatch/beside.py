@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
+from openlaunch.server.dispatch.work import Work
 from openlaunch.server.settings import WorkerSettings
 from openlaunch_worker.documents import Limits, Start
 
@@ -16,6 +17,9 @@ class Beside:
 
     def ignore(self, worker: WorkerLink) -> None:
         """Do nothing."""
+
+    def wait_again(self, work: Work) -> None:
+        """Do nothing: no work runs over the link."""
 
     add_worker = remove_worker = freed = heard = ignore
 

@@ -96,8 +96,26 @@ class Lane:
         self._waiting.append(owner, work)
         self.ask_for_workers()
 
+    def wait_again(self, work: Work) -> None:
+        """Give work to another worker that was admitted and has not run; it comes before its owner's other work."""
+        try:
+            self._check_serves(work)
+        except (NotFound, Unavailable) as error:
+            work.refused(error)
+            return
+        self._waiting.append(work.owner, work, first=True)
+        self.pump()
+        if self._waiting.size:
+            self.ask_for_workers()
+
     def _admit(self, work: Work, owner: str) -> None:
-        work.numbers, work.began = self.numbers.refused, monotonic()
+        work.began = monotonic()
+        self._check_serves(work)
+        self.admission.admit(work, owner)
+
+    def _check_serves(self, work: Work) -> None:
+        """Raise what an endpoint answers that has no worker and gets none."""
+        work.numbers = self.numbers.refused
         endpoint = self.endpoint
         if endpoint.status is EndpointStatus.DELETE_IN_PROGRESS:
             raise NotFound(f"the endpoint {endpoint.name!r} is being deleted", code="endpoint_not_found")
@@ -111,7 +129,6 @@ class Lane:
         if not self._pools.by_id and (reason := self._failed_reason()) is not None:
             self.ask_for_workers()
             raise self.failure(reason)
-        self.admission.admit(work, owner)
 
     def set_elsewhere(self, *, elsewhere: bool) -> None:
         """Refuse what has no worker, because another server has the workers; or do so no longer."""

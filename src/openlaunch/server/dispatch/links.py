@@ -89,6 +89,10 @@ class LinkOwner(Protocol):
         """Use a slot of the worker that has become free."""
         ...
 
+    def unserved(self, link: "WorkerLink", work: Work) -> None:
+        """Give this to another worker, and nothing more to this one: it says soon why, or ends."""
+        ...
+
     def heard(self, link: "WorkerLink") -> None:
         """Use the worker again: it has heard of all that was cancelled."""
         ...
@@ -354,6 +358,9 @@ class WorkerLink(FrameLink):
         size = len(body)
         if outcome or size > self._max_result_bytes:
             body = check_answer(work, outcome, body, self._max_result_bytes)
+            if outcome == Outcome.UNSERVED:
+                self._unserved(request_id, work)
+                return
             if outcome == Outcome.CANCELLED and request_id not in self._stopping:
                 raise FrameError("an answer without a value to a request that was not cancelled")
             if outcome == Outcome.FAILURE and not work.cancelled:
@@ -373,6 +380,13 @@ class WorkerLink(FrameLink):
         if self.counts is not None:
             self.counts.ended(outcome, body, monotonic() - work.started_at)
         self._freed(self)
+
+    def _unserved(self, request_id: int, work: Work) -> None:
+        """Have another worker run what this one has not, because its bundle's own server is gone."""
+        del self.running[request_id]
+        if (timer := self._stopping.pop(request_id, None)) is not None:
+            timer.cancel()
+        self._owner.unserved(self, work)
 
     def _on_chunk(self, kind: int, request_id: int, payload: Body) -> None:
         try:

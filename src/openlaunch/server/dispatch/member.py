@@ -46,6 +46,7 @@ class Place(Protocol):
     def remove_worker(self, worker: WorkerLink) -> None: ...
     def freed(self, worker: WorkerLink) -> None: ...
     def heard(self, worker: WorkerLink) -> None: ...
+    def wait_again(self, work: Work) -> None: ...
     def serves(self, worker: WorkerLink) -> bool: ...
 
 
@@ -136,6 +137,11 @@ class Member:
     def unhealthy(self, reason: str) -> None:
         self.drain()
         self._events.worker_unhealthy(self.expected.worker_id, reason)
+
+    def unserved(self, link: WorkerLink, work: Work) -> None:
+        self._lane.remove_worker(link)
+        if not work.cancelled:
+            work.unserved(self._lane.wait_again)
 
     def heard(self, link: WorkerLink) -> None:
         self._lane.heard(link)

@@ -129,6 +129,16 @@ class Work(ABC):
         """Whether it has been given to a worker."""
         return self._link is not None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of its answer has come."""
+        return False
+
+    def unserved(self, waits: Callable[["Work"], None]) -> None:
+        """Note that the worker has not run this, because its server is gone; `waits` has it wait for another one."""
+        self._link, self.began, self.started_at = None, self.began or self.started_at, 0.0
+        waits(self)
+
     def started(self, link: Sender, request_id: int) -> None:
         """Run on this link from now on."""
         self._link = link
@@ -281,6 +291,10 @@ class StreamCall(Call):
     @abstractmethod
     def piece(self, data: Body) -> None:
         """Take a piece that has come."""
+
+    @property
+    def has_begun(self) -> bool:
+        return self._last_at > 0
 
     def check_chunk(self) -> None:
         if self._ahead >= STREAM_WINDOW:

@@ -97,6 +97,10 @@ class ModelCall(StreamCall):
         return True
 
     @property
+    def has_begun(self) -> bool:
+        return self._status > 0
+
+    @property
     def _usage(self) -> TokenUsage:
         """What the engine says; of a stream that was left before it did, an estimate: an event is a token or more."""
         if not self._passes_on:

@@ -62,6 +62,10 @@ class LineWork(TaskWork):
     def head(self, payload: Body) -> None:
         self._status, _ = check_head(payload)
 
+    @property
+    def has_begun(self) -> bool:
+        return self._status > 0 or bool(self._gathered)
+
     def check_chunk(self) -> None:
         if self._ahead >= STREAM_WINDOW:
             raise FrameError("a CHUNK beyond the credit of its stream")

@@ -126,6 +126,10 @@ class TaskWork(Work):
     def displaced(self, reason: str) -> None:
         self._runner.give_back(self, reason, died=False)
 
+    def unserved(self, waits: Callable[[Work], None]) -> None:
+        if self.end():
+            self._runner.give_back(self, "was not run: the server of its worker is gone", died=False)
+
     def failed(self, error: APIError) -> None:
         self._runner.give_back(self, str(error), died=False)
 

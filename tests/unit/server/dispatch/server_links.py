@@ -157,6 +157,9 @@ class Owner:
         if self.lane is not None:
             self.lane.freed(link)
 
+    def unserved(self, link: WorkerLink, work: Work) -> None:
+        raise AssertionError("every worker has a server here")
+
     def heard(self, link: WorkerLink) -> None:
         if self.lane is not None:
             self.lane.heard(link)

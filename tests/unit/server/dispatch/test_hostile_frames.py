@@ -95,6 +95,9 @@ REFUSED = {
     "cancelled unasked": encode(Kind.RESULT, CALL, bytes([Outcome.CANCELLED])),
     "stream cancelled unasked": encode(Kind.END, STREAM, bytes([Outcome.CANCELLED])),
     "bytes of a cancelled one": encode(Kind.RESULT, CALL, bytes([Outcome.CANCELLED]) + b"x"),
+    "unserved with bytes": encode(Kind.RESULT, CALL, bytes([Outcome.UNSERVED]) + b"x"),
+    "unserved after its beginning": encode(Kind.CHUNK, STREAM, b"x")
+    + encode(Kind.END, STREAM, bytes([Outcome.UNSERVED])),
     "status code an object": encode(Kind.RESULT, CALL, failure(status_code={})),
     "status code a bool": encode(Kind.RESULT, CALL, failure(status_code=True)),
     "status code negative": encode(Kind.RESULT, CALL, failure(status_code=-1)),

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from lanes import make_lane
 from server_links import FakeWorker, Owner, WaitedCall, in_loop
 
-from openlaunch.errors import WorkerDied
+from openlaunch.errors import Unavailable, WorkerDied
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.member import Member
-from openlaunch_worker.frames import Kind, encode
+from openlaunch_worker.frames import Kind, Outcome, encode
 
 
 class Heard:
@@ -104,6 +104,37 @@ async def test_one_that_leaves_or_is_not_healthy_is_drained_at_once_and_runs_wha
     assert fleet.kinds() == [Kind.REQUEST, Kind.DRAIN]
     assert not fleet.takes_requests()
     assert fleet.heard.told == ["ready", told]
+
+
+@in_loop
+async def test_what_has_not_run_in_one_whose_server_is_gone_waits_for_another_before_its_owners_other_work():
+    fleet = Fleet()
+    fleet.says(Kind.READY, b"{}")
+    calls = [WaitedCall(b'{"args": %d}' % number) for number in range(3)]
+    for call in calls:
+        fleet.lane.submit(call, call.owner)
+    fleet.worker.take()
+    for _ in range(2):
+        fleet.worker.answer(b"", Outcome.UNSERVED)
+    assert not any(call.cancelled or call.running for call in calls)
+    assert not fleet.takes_requests()
+    other = FakeWorker("other", slots=4).join(fleet.lane)
+    assert other.take() == [calls[1].body, calls[0].body, calls[2].body, b"{}"]
+    other.answer()
+    assert await calls[1].answer == (Outcome.SUCCESS, b"{}")
+    assert fleet.heard.told == ["ready"]
+
+
+@in_loop
+async def test_what_has_not_run_is_refused_where_no_worker_comes():
+    fleet = Fleet()
+    fleet.says(Kind.READY, b"{}")
+    fleet.lane.submit(call := WaitedCall())
+    fleet.worker.take()
+    fleet.lane.refusal = "it can't be loaded"
+    fleet.worker.answer(b"", Outcome.UNSERVED)
+    with pytest.raises(Unavailable, match="it can't be loaded"):
+        await call.answer
 
 
 @in_loop
