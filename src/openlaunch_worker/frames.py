@@ -117,7 +117,7 @@ class Outcome(IntEnum):
 
     SUCCESS: the finished JSON body. FAILURE: the same, with status FAILURE. PICKLED: the pickled return value,
     for the gateway to store. CANCELLED: no bytes that matter. BINARY: bytes as they are, their media type, and a byte
-    with the length of that. UNSERVED: nothing ran, because the bundle's own server is gone; another worker can run it.
+    with the length of that. UNSERVED: nothing ran, because the bundle's own server is gone; another worker can.
     """
 
     SUCCESS = 0

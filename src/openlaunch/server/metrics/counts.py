@@ -11,7 +11,6 @@ from openlaunch.server.metrics.histograms import SECONDS, SIZES, Histogram
 from openlaunch.server.metrics.models import ModelCounts
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.workers import WorkerEnd
-from openlaunch_worker.frames import Outcome
 
 MAX_GENERATIONS = 8
 """Generations that are counted apart; the counts of older ones are kept together."""
@@ -39,7 +38,7 @@ FAILED = (Ended.MODEL_ERROR, Ended.SERVER_ERROR, Ended.DEADLINE)
 """The outcomes for which an endpoint is to blame."""
 
 _OF_ANSWERS = (Ended.OK, Ended.MODEL_ERROR, Ended.OK, Ended.SERVER_ERROR, Ended.OK)
-"""By the outcome of a worker's answer."""
+"""By the outcome of a worker's answer; what is unserved has none yet."""
 
 _SUMS = ("request_bytes", "response_bytes", "resumes", "input_tokens", "output_tokens", "cached_tokens")
 _TOO_MANY, _DEADLINE, _FIRST_OF_SERVER = 429, 504, 500
@@ -82,7 +81,7 @@ class PredictionCounts:
     )
 
     def __init__(self) -> None:
-        self._answers = [0] * len(Outcome)
+        self._answers = [0] * len(_OF_ANSWERS)
         self._ended = [0] * len(Ended)
         self._direct, self._waited, self._ran, self._whole = (Histogram() for _ in range(4))
         self.first_item, self.gaps = Histogram(), Histogram()

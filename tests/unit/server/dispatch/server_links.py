@@ -11,7 +11,7 @@ from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
 from openlaunch.server.dispatch.tally import Tally
-from openlaunch.server.dispatch.work import Call, StreamCall
+from openlaunch.server.dispatch.work import Call, StreamCall, Work
 from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.documents import Limits, Start
