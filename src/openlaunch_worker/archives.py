@@ -1,6 +1,7 @@
 """Unpacks a bundle that is a zip of directories."""
 
 import encodings.cp437  # noqa: F401 -- zipfile imports it at the first use, in each worker
+import os
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -36,7 +37,9 @@ def extract(
     max_bytes: int = MAX_UNPACKED,
 ) -> None:
     """Unpack these members of a zip. Raise `ArchiveError` if they are too large, or one is a link or lies outside."""
-    size = sum(member.compress_size for member in archive.infolist())
+    assert archive.fp is not None
+    # Not what the members say that they take: they may all be the same bytes of the file.
+    size = archive.fp.seek(0, os.SEEK_END)
     _check(members, max_members, min(max_bytes, max(FREE_UNPACKED, MAX_RATIO * size)))
     # A member never gives more bytes than it says, so that the check holds for what is written.
     archive.extractall(folder, members)

@@ -69,6 +69,48 @@ def test_a_request_that_another_page_makes_has_no_session(signed_in, headers):
         assert problem(signed_in.request(method, path, headers=headers), 401)
 
 
+EVIL = "https://evil.example"
+WRITES = [
+    ("/v1/keys", {"owner": "made-by-a-page"}),
+    ("/v1/sync-tasks", {}),
+    ("/e/any", {}),
+    ("/v1/files", {}),
+]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": EVIL},
+        {"Origin": "null"},
+        {"Origin": EVIL, "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"},
+        {"Origin": EVIL, "Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_another_page_can_not_use_a_key_that_the_browser_has_kept(client, headers):
+    """A browser that has asked for a user name, which is the key, sends it with whatever any page sends."""
+    with http(client) as kept:
+        for path, body in WRITES:
+            answer = kept.post(path, json=body, headers={"Content-Type": "application/json", **headers})
+            assert problem(answer, 403)["code"] == "foreign_origin"
+            answer = kept.post(
+                path, content=b"x" * 10_000, headers={**headers, "X-HTTP-Method-Override": "GET"}
+            )
+            assert problem(answer, 403)["code"] == "foreign_origin"
+        assert "made-by-a-page" not in kept.get("/v1/keys", headers=headers).text
+
+
+def test_the_servers_own_pages_and_what_names_its_key_may_write(client):
+    host = client.server.url.partition("://")[2]
+    proxied = {"Origin": "https://of.a.proxy", "X-Forwarded-Host": "of.a.proxy"}
+    for headers in ({"Origin": f"http://{host}"}, {"Sec-Fetch-Site": "same-origin", "Origin": EVIL}, proxied):
+        with http(client) as kept:
+            assert kept.post("/page/links", headers=headers).status_code == 200
+    with browser(client) as raw:
+        bearer = {"Origin": EVIL, "Authorization": f"Bearer {client.server.api_key}"}
+        assert raw.post("/page/links", headers=bearer).status_code == 200
+
+
 def test_another_page_can_not_sign_in(client):
     with browser(client) as raw:
         problem(raw.post("/page/sign-in", json={"key": client.server.api_key}), 403)

@@ -243,6 +243,36 @@ def test_where_all_are_busy_further_ones_get_503_and_admins_and_scrapes_get_in(t
         eventually(again)  # the strangers, which only wait, make room for it
 
 
+def test_an_owner_who_takes_all_connections_makes_room_for_another_owner(tmp_path):
+    with serving(tmp_path, max_connections=8) as server, ExitStack() as stack:
+
+        def key_of(owner):
+            made = server.request("POST", "/v1/keys", body=b'{"owner": "%b", "role": "predict"}' % owner)
+            with server.connect(made) as sock:
+                return answer(sock)[1]["api_key"]
+
+        mallory, alice = key_of(b"mallory"), key_of(b"alice")
+        with LaunchClient(api_key=server.key, endpoint=server.url) as client:
+            client.deploy(wait_for, name="wait", per_worker=16, public_inference=True, **SMALL)
+        flag = tmp_path / "flag"
+        marks = [tmp_path / f"runs-{n}" for n in range(8)]
+        busy = []
+        for mark in marks:
+            body = json.dumps({"path": str(flag), "mark": str(mark)}).encode()
+            asked = server.request("POST", "/e/admin/wait", key=mallory, body=body)
+            busy.append(stack.enter_context(server.connect(asked)))
+            eventually(mark.exists)
+        with server.connect(server.request("GET", "/v1/whoami", key=mallory)) as sock:
+            assert status_of(sock) == 503
+        for _ in range(3):
+            with server.connect(server.request("GET", "/v1/whoami", key=alice)) as sock:
+                assert status_of(sock) == 200
+        assert answer(busy[-1])[1]["code"] == "connections_shared"
+        flag.touch()
+        assert all(status_of(sock) == 200 for sock in busy[:5])
+        assert "Traceback" not in server.log()
+
+
 @needs_proc
 @pytest.mark.parametrize(
     ("number", "data"),

@@ -146,6 +146,17 @@ def test_a_request_of_a_model_has_its_tokens(client, receiver):
     assert has(span, {**expected, "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 7})
 
 
+def test_a_stranger_leaves_no_span(client, receiver):
+    with plain(client, "no-key") as raw:
+        headers = {"traceparent": f"00-{PARENT[0]}-{PARENT[1]}-01"}
+        assert raw.post("/v1/sync-tasks", headers=headers, json={}).status_code == 401
+        assert raw.get("/v1/keys", headers=headers).status_code == 401
+    with plain(client) as raw:
+        assert raw.get("/v1/quotas", headers=headers).status_code == 200
+    receiver.named("GET /v1/quotas")
+    assert not [span for span in receiver.spans if has(span, {"http.response.status_code": 401})]
+
+
 def test_the_wait_for_a_worker_is_a_span_of_its_request(client, receiver):
     client.deploy(where, name="cold", min_workers=0, max_workers=1, wait=False, **SMALL)
     eventually(lambda: client.get_model_endpoint("cold").model_endpoint.status == "READY")

@@ -266,6 +266,17 @@ def test_a_small_zip_of_very_much_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_members_say_that_they_take_does_not_count(tmp_path):
+    data = bytearray(zip_of(dict.fromkeys("abc", "x" * 100)))
+    at = -1
+    while (at := data.find(b"PK\x01\x02", at + 1)) >= 0:
+        data[at + 20 : at + 24] = (FREE_UNPACKED).to_bytes(4, "little")
+        data[at + 24 : at + 28] = (FREE_UNPACKED).to_bytes(4, "little")
+    with pytest.raises(ArchiveError, match=f"unpacks to {3 * FREE_UNPACKED} bytes, at most {FREE_UNPACKED} "):
+        unpack(io.BytesIO(bytes(data)), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_too_many_members_are_refused(tmp_path):
     with pytest.raises(ArchiveError, match="has 3 members, at most 2 are allowed"):
         unpack(io.BytesIO(zip_of({"a": "", "b": "", "c": ""})), tmp_path, max_members=2)

@@ -183,7 +183,8 @@ class LoggedRequest:
             return
         self._has_ended = True
         status = self.status or CLIENT_GONE
-        if (trace := self.scope.get(TRACE)) is not None:
+        # A stranger's has none: theirs would push out those of others, for which the room is limited.
+        if (trace := self.scope.get(TRACE)) is not None and PRINCIPAL in self.scope:
             self._services.end_span(trace, self._head, status, failed=FAILED in self.scope)
         if self._services.access_log is not None:
             self._add_line(self._services.access_log, status)

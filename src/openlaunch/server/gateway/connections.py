@@ -1,9 +1,13 @@
-"""The open connections, within a limit: where room is needed, clients that only keep us waiting go first."""
+"""The open connections, within a limit: where room is needed, clients that only keep us waiting go first.
+
+After them, the owner with the most requests under way makes room for one with fewer.
+"""
 
 import heapq
 from collections.abc import Iterator
 from operator import itemgetter
 from typing import Protocol
+from weakref import ref
 
 from openlaunch.errors import Unavailable
 
@@ -31,6 +35,15 @@ class Closable(Protocol):
         """Say how much it is worth, or None where more is under way than its client's sending and reading."""
         ...
 
+    @property
+    def busy_for(self) -> str | None:
+        """Whose request is under way on it; None: nobody's who is known."""
+        ...
+
+    def give_way(self, error: Unavailable) -> None:
+        """End the request under way with this error, and close it."""
+        ...
+
     def close_now(self) -> None:
         """Close it at once."""
         ...
@@ -49,9 +62,12 @@ class Connections:
     def __init__(self, limit: int, *, grpc: bool = False) -> None:
         self.of_grpc = max(1, limit // OF_GRPC) if grpc else 0
         self.limit = limit = max(1, limit - self.of_grpc)
-        self._open: set[Closable] = set()
+        self._open: dict[Closable, None] = {}
+        """The oldest one first."""
         self._batch = limit // CLOSED_AT_ONCE + 1
-        self._look_again_at = self._busy_until = 0.0
+        self._look_again_at = self._busy_until = self._busy_as_of = 0.0
+        self._busy: dict[str, list[ref[Closable]]] = {}
+        """Those with a request under way, by owner, as they were some time ago."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -84,22 +100,56 @@ class Connections:
                 self._busy_until = now + PAUSE_SECONDS
         return not self.over
 
+    def take_place_of_most(self, connection: Closable, owner: str, now: float) -> bool:
+        """End the newest request of the owner with the most under way, for this connection of an owner with fewer.
+
+        Return whether there was one.
+        """
+        if self._busy_as_of + PAUSE_SECONDS <= now:
+            self._busy_as_of, self._busy = now, self._by_owner()
+        busy = self._busy
+        mine = busy.setdefault(owner, [])
+        most = max(busy, key=lambda each: len(busy[each]))
+        while len(busy[most]) > len(mine) + 1:
+            other = busy[most].pop()()
+            if other is not None and other in self._open and other.busy_for == most:
+                self.discard(other)
+                other.give_way(_for_others())
+                mine.append(ref(connection))
+                return True
+        return False
+
+    def _by_owner(self) -> dict[str, list[ref[Closable]]]:
+        found: dict[str, list[ref[Closable]]] = {}
+        for connection in self._open:
+            if (owner := connection.busy_for) is not None:
+                found.setdefault(owner, []).append(ref(connection))
+        return found
+
     def too_many(self) -> Unavailable:
         """Make the error of a connection past the limit."""
         return Unavailable(f"{self.limit} connections are open; try again", code="busy", retry_after=1)
 
     def add(self, connection: Closable) -> None:
         """Count an open connection."""
-        self._open.add(connection)
+        self._open[connection] = None
 
     def discard(self, connection: Closable) -> None:
         """Count a connection no longer; harmless when called twice."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
 
     def _waiting(self, now: float) -> list[tuple[Rank, Closable]]:
         return [(rank, c) for c in self._open if (rank := c.rank(now)) is not None]
 
     def _close_first(self, waiting: list[tuple[Rank, Closable]], number: int) -> None:
         for _, connection in heapq.nsmallest(number, waiting, key=itemgetter(0)):
-            self._open.discard(connection)
+            self.discard(connection)
             connection.close_now()
+
+
+def _for_others() -> Unavailable:
+    return Unavailable(
+        "all connections are in use, you have the most requests under way, and others need some: try again later",
+        code="connections_shared",
+        retry_after=1,
+    )

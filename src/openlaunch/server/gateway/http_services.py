@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from openlaunch.errors import APIError, NotAcceptable
+from openlaunch.errors import APIError, Forbidden, NotAcceptable
 from openlaunch.server.accept import EVENTS, check_accept
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.access.sessions import Headers
@@ -14,7 +14,7 @@ from openlaunch.server.gateway.asgi_exchange import AsgiExchange
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.changed_answers import changed
 from openlaunch.server.gateway.connections import Connections
-from openlaunch.server.gateway.cors import Cors
+from openlaunch.server.gateway.cors import Cors, is_foreign
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection, refusal
@@ -67,9 +67,16 @@ class HttpServices:
         except APIError:
             return False
 
+    def owner_of(self, head: Head) -> str | None:
+        """Return whose request this is; None where its key is not good."""
+        try:
+            return self.admit({"headers": head.headers, "query_string": head.query}).owner
+        except APIError:
+            return None
+
     def new_exchange(self, connection: Connection, head: Head) -> Exchange | AsgiExchange:
         """Make the exchange of a request, which its handler or the application will answer."""
-        if self.cors is not None:
+        if self.cors is not None or head.origin is not None:
             return self._new_rare_exchange(connection, head)
         routes, named = self.routes, (head.method, head.path)
         handler = routes.exact.get(named)
@@ -88,6 +95,9 @@ class HttpServices:
         if head.path.startswith(_BY_NAME) and (origins := self.endpoint_origins(head)):
             cors = Cors(",".join(origins), beside=cors)
         headers = [] if cors is None else cors.headers(head)
+        if is_foreign(head, cors):
+            refuse = partial(_refuse, _foreign(head))
+            return Exchange(changed(connection, headers), refuse, head, self.max_body_bytes)
         only_head, routes = head.method == b"HEAD", self.routes
         method = b"GET" if only_head else head.method
         handler = routes.exact.get((method, head.path)) or routes.below(method, head.path)
@@ -125,5 +135,14 @@ def _if_acceptable(head: Head, handler: HotHandler) -> HotHandler:
     return handler
 
 
-def _refuse(error: NotAcceptable, exchange: Exchange) -> None:
+def _foreign(head: Head) -> Forbidden:
+    origin = (head.origin or b"")[:200].decode("latin-1")
+    return Forbidden(
+        f"a page of {origin!r} has sent this with a key by HTTP Basic, which a browser adds to what any page sends: "
+        "send the key as a Bearer token, or have an admin list the origin in OPENLAUNCH_CORS_ORIGINS",
+        code="foreign_origin",
+    )
+
+
+def _refuse(error: APIError, exchange: Exchange) -> None:
     raise error

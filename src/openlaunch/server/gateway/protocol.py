@@ -161,6 +161,15 @@ class HttpProtocol(RequestReceiver):
         stalled = (self._in_head or exchange is not None) and now - self._since > FLIGHT_SECONDS
         return (bool(self._known), not stalled, self._since)
 
+    @property
+    def busy_for(self) -> str | None:
+        exchange = self._exchange
+        principal = None if exchange is None else exchange.scope.get(PRINCIPAL)
+        return None if principal is None else str(principal.owner)
+
+    def give_way(self, error: Unavailable) -> None:
+        self._refuse(error)
+
     def close_now(self) -> None:
         if self.opening is not None:
             self.opening.cancel()
@@ -188,9 +197,13 @@ class HttpProtocol(RequestReceiver):
     def _new_exchange(self, head: Head) -> Exchange | AsgiExchange:
         services = self.services
         if self.extra:
-            self.extra = not services.connections.make_room_for(self, self._loop.time())
+            connections, now = services.connections, self._loop.time()
+            self.extra = not connections.make_room_for(self, now)
             if self.extra and not services.may_exceed(head):
-                raise services.connections.too_many()
+                owner = services.owner_of(head)
+                if owner is None or not connections.take_place_of_most(self, owner, now):
+                    raise connections.too_many()
+                self.extra = False
         return services.new_exchange(self, head)
 
     def _refuse(self, error: APIError) -> None:

@@ -51,6 +51,7 @@ class Head:
         "keep_alive",
         "length",
         "method",
+        "origin",
         "path",
         "query",
         "url",
@@ -65,6 +66,8 @@ class Head:
         self.expects_continue = False
         self.accept: bytes | None = None
         """The types that the client reads, as all of its Accept headers name them."""
+        self.origin: bytes | None = None
+        """The origin of the page that has a browser send this."""
         parser = HttpRequestParser(self)
         try:
             parser.feed_data(data)
@@ -116,6 +119,8 @@ class Head:
                 self.expects_continue = value.lower() == b"100-continue"
             elif name == b"accept":
                 self.accept = value if self.accept is None else self.accept + b"," + value
+            elif name == b"origin":
+                self.origin = value
         self._check_framing(hosts, lengths, codings)
 
     def _check_framing(self, hosts: int, lengths: int, codings: int) -> None:

@@ -6,7 +6,7 @@ that event.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Generic, TypeVar
@@ -28,8 +28,8 @@ class Replay:
     """The last events of one stream, numbered from 1, and whether its client is there."""
 
     __slots__ = (
-        *("_events", "_prefix", "attached", "endpoint_id", "ended", "headers"),
-        *("id", "last", "owner", "size", "timer"),
+        *("_events", "_prefix", "attached", "endpoint_id", "ended", "give_up"),
+        *("headers", "id", "last", "owner", "size", "timer"),
     )
 
     def __init__(self, stream_id: str, owner: str, endpoint_id: str, last: int = 0) -> None:
@@ -43,8 +43,10 @@ class Replay:
         """The number of the newest event."""
         self.size = 0
         """Bytes that are held."""
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.Handle | None = None
         """Ends the wait for a client that is not there."""
+        self.give_up: Callable[[], None]
+        """What that does, where there is such a wait."""
         self._prefix = f"id: {stream_id}-".encode()
         self._events: deque[bytes] = deque()
         self._answer_after(0)
@@ -97,8 +99,9 @@ class Replay:
 class Resumables(Generic[Stream]):
     """The streams that can be resumed, by id. Used in the event loop's thread only.
 
-    What is held is limited, for each stream and for all together. Past the second limit, streams that have ended are
-    dropped, the first to end first; after them, each stream drops its own oldest events.
+    What is held is limited, for each stream and for all together. An owner may hold as much of the latter as is free
+    then. Past it, the owner's streams that have ended are dropped, the first to end first; after them, each of the
+    owner's streams drops its own oldest events.
     """
 
     def __init__(self, settings: StreamSettings, loop: asyncio.AbstractEventLoop) -> None:
@@ -107,8 +110,11 @@ class Resumables(Generic[Stream]):
         self._max_bytes = settings.max_replay_bytes
         self._loop = loop
         self._streams: dict[str, tuple[Replay, Stream]] = {}
-        self._ended: dict[str, Replay] = {}
+        self._ended: dict[str, dict[str, Replay]] = {}
+        """Those that have ended, by owner and id."""
+        self._number_ended = 0
         self._held = 0
+        self._held_of: Counter[str] = Counter()
 
     def add(self, replay: Replay, stream: Stream) -> None:
         """Make the stream findable."""
@@ -131,19 +137,33 @@ class Resumables(Generic[Stream]):
     def keep(self, replay: Replay, data: bytes) -> bytes:
         """Number and hold the events of a piece, within the limits, and return them as they are sent."""
         events = replay.add(data)
-        self._held += len(events)
-        while self._held > self._max_bytes and self._ended:
-            self.forget(next(iter(self._ended.values())))
-        # A stream whose client is lost keeps all: it is held up before it is a window ahead.
+        self._count(replay, len(events))
+        ended = self._ended.get(replay.owner)
+        while ended and self._is_over(replay.owner):
+            self.forget(next(iter(ended.values())))
+        # A stream whose client is lost keeps all: it is held up before it is a window ahead. Very many are given up.
         while replay.attached and replay.size:
-            if replay.size <= self.stream_bytes and self._held <= self._max_bytes:
+            if replay.size <= self.stream_bytes and not self._is_over(replay.owner):
                 break
-            self._held -= replay.drop_oldest()
+            self._count(replay, -replay.drop_oldest())
+        if replay.timer is not None and self._held_of[replay.owner] > self._max_bytes:
+            replay.timer.cancel()
+            replay.timer = self._loop.call_soon(replay.give_up)
         return events
+
+    def _count(self, replay: Replay, size: int) -> None:
+        self._held += size
+        self._held_of[replay.owner] += size
+        if not self._held_of[replay.owner]:
+            del self._held_of[replay.owner]
+
+    def _is_over(self, owner: str) -> bool:
+        """Return whether an owner holds more than is free."""
+        return self._held_of[owner] > self._max_bytes - self._held
 
     def await_client(self, replay: Replay, give_up: Callable[[], None]) -> None:
         """Keep a stream whose connection was lost for a while; then call `give_up`."""
-        replay.attached = False
+        replay.attached, replay.give_up = False, give_up
         replay.timer = self._loop.call_later(self.seconds, give_up)
 
     def end(self, replay: Replay, last: bytes) -> bytes:
@@ -151,15 +171,22 @@ class Resumables(Generic[Stream]):
         events = self.keep(replay, last)
         replay.stop_waiting()
         replay.ended, replay.attached = True, False
-        self._ended[replay.id] = replay
-        if len(self._ended) > MAX_ENDED:
-            self.forget(next(iter(self._ended.values())))
+        self._ended.setdefault(replay.owner, {})[replay.id] = replay
+        self._number_ended += 1
+        if self._number_ended > MAX_ENDED:
+            most = max(self._ended.values(), key=len)
+            self.forget(next(iter(most.values())))
         self._loop.call_later(self.seconds, self.forget, replay)
         return events
 
     def forget(self, replay: Replay) -> None:
         """Drop the stream, which then can't be resumed; harmless when called twice."""
         replay.stop_waiting()
-        if self._streams.pop(replay.id, None) is not None:
-            self._ended.pop(replay.id, None)
-            self._held -= replay.size
+        if self._streams.pop(replay.id, None) is None:
+            return
+        self._count(replay, -replay.size)
+        ended = self._ended.get(replay.owner, {})
+        if ended.pop(replay.id, None) is not None:
+            self._number_ended -= 1
+            if not ended:
+                del self._ended[replay.owner]

@@ -19,8 +19,8 @@ def numbered(number, text):
     return f"id: s-{number}\ndata: {text}\n\n".encode()
 
 
-def replay_of(name="s"):
-    return Replay(name, "me", "end")
+def replay_of(name="s", owner="me"):
+    return Replay(name, owner, "end")
 
 
 def test_each_event_of_a_piece_has_a_number():
@@ -55,8 +55,8 @@ class Streams:
     def __init__(self, **settings):
         self.resumables = Resumables(Settings(**settings), asyncio.get_running_loop())
 
-    def stream(self, name="s"):
-        replay = replay_of(name)
+    def stream(self, name="s", owner="me"):
+        replay = replay_of(name, owner)
         self.resumables.add(replay, name)
         return replay
 
@@ -109,7 +109,7 @@ async def test_a_client_that_is_back_is_not_given_up():
 
 @in_loop
 async def test_past_the_bound_of_all_the_streams_that_ended_first_go_first():
-    streams = Streams(max_replay_bytes=80)
+    streams = Streams(max_replay_bytes=160)
     first, second, third = all_three = [streams.stream(name) for name in "123"]
     for ended in (first, second):
         streams.resumables.end(ended, event("a"))
@@ -130,6 +130,44 @@ async def test_so_many_streams_that_ended_are_kept_however_small_they_are(monkey
     for replay in ended:
         streams.resumables.end(replay, event("a"))
     assert [streams.is_there(replay) for replay in ended] == [False, True, True]
+
+
+@in_loop
+async def test_an_owner_holds_as_much_as_is_free_and_pushes_out_nothing_of_others():
+    streams = Streams(max_replay_bytes=120)
+    ended, runs = streams.stream("1", "you"), streams.stream("2", "you")
+    streams.resumables.end(ended, event("a"))
+    streams.add(runs, "a")
+    mine = streams.stream("3")
+    for number in range(99):
+        streams.add(mine, "a")
+        streams.resumables.end(streams.stream(f"ended-{number}"), event("a"))
+    assert streams.is_there(ended, owner="you")
+    assert runs.resume(0) == b"id: 2-1\ndata: a\n\n"
+    streams.add(runs, "b")
+    assert runs.resume(0) == b"id: 2-1\ndata: a\n\nid: 2-2\ndata: b\n\n"
+
+
+@in_loop
+async def test_of_too_many_that_ended_the_owner_with_the_most_loses_the_oldest(monkeypatch):
+    monkeypatch.setattr(resumable, "MAX_ENDED", 3)
+    streams = Streams()
+    ended = [streams.stream("yours", "you"), *(streams.stream(name) for name in "123")]
+    for replay in ended:
+        streams.resumables.end(replay, event("a"))
+    assert [streams.is_there(replay, owner=replay.owner) for replay in ended] == [True, False, True, True]
+
+
+@in_loop
+async def test_an_owner_whose_lost_clients_hold_more_than_there_is_loses_some_of_these_streams():
+    streams, given_up = Streams(max_replay_bytes=50), asyncio.Event()
+    replay = streams.stream()
+    streams.resumables.await_client(replay, given_up.set)
+    streams.add(replay, "a")
+    await asyncio.sleep(0)
+    assert not given_up.is_set()
+    streams.add(replay, *"bcd")
+    await asyncio.wait_for(given_up.wait(), 10)
 
 
 @in_loop
