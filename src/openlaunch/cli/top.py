@@ -8,19 +8,23 @@ import time
 import tty
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openlaunch.cli.connection import connect, options_of
+from openlaunch.cli.machines import Machines, machine_lines, machines_of
 from openlaunch.cli.output import Json, emit_rows
+from openlaunch.cli.screen import line, padded, widths
 from openlaunch.errors import ConnectionFailed, TooManyRequests, Unavailable
-from openlaunch.wire.keys import ALL_OWNERS
+from openlaunch.wire.keys import ALL_OWNERS, Role
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.text import Text
 
+    from openlaunch.client.client import LaunchClient
     from openlaunch.wire.metrics import EndpointSummary
 
 QUIT_KEYS, ESCAPE = b"qQ", b"\x1b"
@@ -30,6 +34,8 @@ COLUMNS = ("NAME", "STATUS", "RATE/S", "FAIL/S", "P50", "P99", "WORKERS", "RUNNI
 NARROW_COLUMNS = ("NAME", "STATUS", "RATE/S", "FAIL/S", "P50", "P99", "WORK", "RUN", "QUEUE")
 FRAME_LINES = 3
 """The lines around the table: a head, what is left out, and the foot."""
+MACHINES_PART = 3
+"""The part of the screen's lines that nodes and GPUs may have: a third."""
 NARROW, MIN_NAME = 80, 8
 
 READY = "READY"
@@ -56,7 +62,13 @@ def top(
         if once or as_json or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
             emit_rows(client.list_metrics(), as_json, COLUMNS, row, optional=("RUNNING", "P50"))
         else:
-            _watch(client.list_metrics, row, client.url, interval)
+            _watch(_look(client), row, client.url, interval)
+
+
+def _look(client: "LaunchClient") -> "Look":
+    """Return what asks for all that is shown: an admin sees the nodes and GPUs, too."""
+    who = cache(client.whoami)
+    return lambda: (client.list_metrics(), machines_of(client) if who().role is Role.ADMIN else Machines())
 
 
 def _cells(summary: "EndpointSummary", everybody: bool) -> tuple[str, ...]:
@@ -78,14 +90,15 @@ def _time(seconds: float | None) -> str:
 
 
 Row = Callable[["EndpointSummary"], tuple[str, ...]]
+Look = Callable[[], tuple[list["EndpointSummary"], Machines]]
 
 
-def _watch(load: Callable[[], list["EndpointSummary"]], row: Row, server: str, interval: float) -> None:
-    """Show the endpoints until a key says to end; a server that can no longer be reached is asked again."""
+def _watch(look: Look, row: Row, server: str, interval: float) -> None:
+    """Show endpoints and machines until a key says to end; a server that can no longer be reached is asked again."""
     from rich.console import Console
     from rich.live import Live
 
-    shown = load()  # where none can be reached, other commands say it so, too
+    shown, machines = look()  # where none can be reached, other commands say it so, too
     console, problem = Console(), ""
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
@@ -94,11 +107,11 @@ def _watch(load: Callable[[], list["EndpointSummary"]], row: Row, server: str, i
                 # Not what the environment says: that does not change with the terminal.
                 columns, lines = os.get_terminal_size(sys.stdout.fileno())
                 console.size = columns or 80, lines or 24
-                live.update(_screen(console, shown, row, server, problem), refresh=True)
+                live.update(_screen(console, shown, machines, row, server, problem), refresh=True)
                 if pressed(min(left, 1)):  # drawn each second, because the terminal may have another size
                     return
             try:
-                shown, problem = load(), ""
+                (shown, machines), problem = look(), ""
             except (ConnectionFailed, Unavailable, TooManyRequests) as error:
                 problem = str(error)
 
@@ -131,24 +144,30 @@ def _no_key(seconds: float) -> bool:
 
 
 def _screen(
-    console: "Console", found: Sequence["EndpointSummary"], row: Row, server: str, problem: str
+    console: "Console",
+    found: Sequence["EndpointSummary"],
+    machines: Machines,
+    row: Row,
+    server: str,
+    problem: str,
 ) -> "Group":
     from rich.console import Group
 
     width, height = console.size
-    lines, left_out = _rows(found, row, width, max(1, height - FRAME_LINES))
+    below = machine_lines(machines, width, height // MACHINES_PART)
+    lines, left_out = _rows(found, row, width, max(1, height - FRAME_LINES - len(below)))
     if not found:
-        lines = [_line("There are no endpoints yet: openlaunch deploy my_model.py:predict", "dim")]
-    more = _line(f"… and {left_out} more, with less trouble" if left_out else "", "dim")
-    foot = _line(f"{problem} It is tried again.", "bold red") if problem else _line("q ends this", "dim")
-    return Group(_head(found, server), *lines, more, foot)
+        lines = [line("There are no endpoints yet: openlaunch deploy my_model.py:predict", "dim")]
+    more = line(f"… and {left_out} more, with less trouble" if left_out else "", "dim")
+    foot = line(f"{problem} It is tried again.", "bold red") if problem else line("q ends this", "dim")
+    return Group(_head(found, server), *lines, more, *below, foot)
 
 
 def _head(found: Sequence["EndpointSummary"], server: str) -> "Text":
     wrong = sum(has_trouble(summary) for summary in found)
     rate, failures = sum(s.rate for s in found), sum(s.failure_rate for s in found)
     counts = f"{len(found)} endpoints, {wrong} in trouble, {_rate(rate)}/s, {_rate(failures)} failures/s"
-    return _line(f"{time.strftime('%H:%M:%S')}  {counts}  {server}", "bold")
+    return line(f"{time.strftime('%H:%M:%S')}  {counts}  {server}", "bold")
 
 
 def has_trouble(summary: "EndpointSummary") -> bool:
@@ -159,46 +178,17 @@ def has_trouble(summary: "EndpointSummary") -> bool:
 def _rows(found: Sequence["EndpointSummary"], row: Row, width: int, most: int) -> tuple[list["Text"], int]:
     """Return up to `most` lines, and how many endpoints are not in them; a reason is a line below its endpoint."""
     cells = [COLUMNS if width > NARROW else NARROW_COLUMNS, *(row(summary) for summary in found)]
-    widths = [max(len(each[place]) for each in cells) for place in range(1, len(COLUMNS))]
-    widths.insert(0, max(MIN_NAME, width - sum(widths) - len(widths)))
-    lines = [_line(_padded(cells[0], widths), "dim")]
+    room = widths(cells, width, MIN_NAME)
+    lines = [line(padded(cells[0], room), "dim")]
     for number, (summary, each) in enumerate(zip(found, cells[1:], strict=True)):
-        of_one = [_line(_padded(each, widths), _style(summary))]
+        of_one = [line(padded(each, room), _style(summary))]
         if summary.status_reason and summary.status != READY:
-            of_one.append(_line(f"  {summary.status_reason}", "dim"))
+            of_one.append(line(f"  {summary.status_reason}", "dim"))
         if len(lines) + len(of_one) > most:
             return lines, len(found) - number
         lines += of_one
     return lines, 0
 
 
-def _shortened(name: str, room: int) -> str:
-    """Leave out the middle of a name that is too long: what tells names apart is often at their end."""
-    if len(name) <= room:
-        return name
-    end = room // 3
-    return f"{name[: room - end - 1]}…{name[-end:]}"
-
-
-def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
-    from rich.cells import set_cell_size
-
-    name, status, *numbers = zip(cells, widths, strict=True)
-    texts = [
-        set_cell_size(_shortened(*name), name[1]),
-        set_cell_size(*status),
-        *(text.rjust(room) for text, room in numbers),
-    ]
-    return " ".join(texts)
-
-
 def _style(summary: "EndpointSummary") -> str:
     return "red" if summary.failure_rate else "yellow" if has_trouble(summary) else ""
-
-
-def _line(text: str, style: str) -> "Text":
-    """Return a text as one line, in which what a user or a model wrote moves no cursor."""
-    from rich.text import Text
-
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    return Text(plain, style=style, no_wrap=True, overflow="ellipsis")

@@ -13,6 +13,7 @@ import termios
 import time
 
 import pytest
+from agents import agents, settings_of
 from server_driver import SMALL, args, eventually, running
 
 LONG = "a-name-that-is-as-long-as-a-name-of-an-endpoint-may-be-here-063"
@@ -40,15 +41,19 @@ def client():
         yield client
 
 
-@pytest.fixture
-def command(client):
-    client.get_model_endpoint("fails").predict(args(how="raise"))
-    eventually(lambda: client.list_metrics()[0].failure_rate > 0)
-    environment = {"OPENLAUNCH_URL": client.server.url, "OPENLAUNCH_API_KEY": client.server.api_key}
+def command_of(client, key=None):
+    environment = {"OPENLAUNCH_URL": client.server.url, "OPENLAUNCH_API_KEY": key or client.server.api_key}
     return {
         "args": [sys.executable, "-m", "openlaunch.cli", "top"],
         "env": {**os.environ, **environment, "TERM": "xterm-256color"},
     }
+
+
+@pytest.fixture
+def command(client):
+    client.get_model_endpoint("fails").predict(args(how="raise"))
+    eventually(lambda: client.list_metrics()[0].failure_rate > 0)
+    return command_of(client)
 
 
 class Terminal:
@@ -122,6 +127,23 @@ def test_it_fits_a_low_terminal_and_is_drawn_anew_in_a_higher_one(terminal):
     assert not [line for line in screen.read_until("more, with less trouble") if line.startswith(LONG[:10])]
     fcntl.ioctl(screen.child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     screen.read_until(LONG[:10])
+
+
+@pytest.mark.slow
+def test_an_admin_sees_the_nodes_and_others_do_not():
+    with agents(1) as started, running(**settings_of(started)) as client:
+        eventually(lambda: [each.state.value for each in client.list_nodes()] == ["ready"])
+        admin = Terminal(command_of(client))
+        other = Terminal(command_of(client, client.create_api_key("ada").api_key))
+        try:
+            lines = admin.read_until("FREE MEMORY", started[0].address)
+            assert max(map(len, lines)) <= 80
+            assert not [line for line in other.read_until("q ends this") if "FREE" in line]
+            started[0].kill()
+            admin.read_until(" away ")
+        finally:
+            admin.close()
+            other.close()
 
 
 def test_a_piped_snapshot_is_plain_and_ends(command, client):
