@@ -12,6 +12,7 @@ from server_driver import SMALL, args, eventually, http, problem, running
 from openlaunch import EndpointRequest
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+TEXT_RATHER = "application/openmetrics-text;q=0.4,text/plain;version=0.0.4"
 
 
 def work(how=""):
@@ -58,7 +59,7 @@ def of(name, samples, **labels):
     return samples[f"openlaunch_{name}", frozenset(labels.items())]
 
 
-@pytest.mark.parametrize("accept", [OPENMETRICS, "text/plain", ""])
+@pytest.mark.parametrize("accept", [OPENMETRICS, "text/plain", "", TEXT_RATHER])
 def test_a_scrape_has_the_numbers_of_endpoints_and_of_the_server(client, key, accept):
     counted = {"endpoint": "counted", "owner": "admin"}
     before = scraped(client, key, accept)

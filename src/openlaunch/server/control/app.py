@@ -89,10 +89,7 @@ MAX_ERRORS = 20
 
 def guarded_control_plane(context: Context, *more: APIRouter) -> App:
     """Make the control plane, with `more` routes that are not in its document, behind what holds for all of it."""
-    api = control_plane(context)
-    for router in more:
-        api.include_router(router)
-    guarded = Guard(context.audit, api)
+    guarded = Guard(context.audit, control_plane(context, *more))
     if context.reach is None:
         return guarded
 
@@ -104,8 +101,11 @@ def guarded_control_plane(context: Context, *more: APIRouter) -> App:
     return ToLeader(lambda: context.controller.leads, knows, context.reach, guarded)
 
 
-def control_plane(context: Context) -> FastAPI:
-    """Make the routes for all but predictions; `/docs` shows them."""
+def control_plane(context: Context, *more: APIRouter) -> FastAPI:
+    """Make the routes for all but predictions; `/docs` shows them.
+
+    FastAPI looks at one after the other: what open pages and scrapes ask for again and again is first.
+    """
     api = ControlPlane(
         title="Openlaunch",
         version=version("openlaunch"),
@@ -115,7 +115,9 @@ def control_plane(context: Context) -> FastAPI:
         redirect_slashes=False,  # a redirect would name the server as it sees itself, behind whatever proxy
     )
     api.state.context = context
-    models = (health, bundles, bundles_v1, endpoints, metrics, tasks, docs, by_name)
+    for router in (metrics.router(context), *more):
+        api.include_router(router)
+    models = (health, bundles, bundles_v1, endpoints, tasks, docs, by_name)
     jobs = (batch_jobs, model_batches, batch_completions, llm_endpoints, image_jobs, triggers)
     others = (
         *jobs,

@@ -1,10 +1,12 @@
 """How the numbers of endpoints are shown: over time, and the last minute of each."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from math import isnan
 from operator import attrgetter
+from secrets import token_hex
 from time import monotonic
 from typing import TypedDict
 
@@ -34,7 +36,13 @@ RECENT_SECONDS = 10
 """How much older than a minute what is not yet in a minute's point may be."""
 
 FRESH_SECONDS = 1.0
-"""For how long an answer is shown again: the pages that are open share it."""
+"""For how long a list is shown again: the pages that are open share it."""
+
+KEPT_SECONDS = 60.0
+"""For how long it is known what was in a list that nobody asks for."""
+
+MAX_VERSIONS = 100
+"""Answers that one list keeps for pages that have an older version of it."""
 
 SLICE = 20
 """Endpoints that are looked at in one turn of the loop."""
@@ -116,6 +124,21 @@ def times_of(histogram: Histogram) -> Times:
     )
 
 
+@dataclass(slots=True, kw_only=True)
+class _List:
+    """A list of endpoints, with the answers that were made of it."""
+
+    lines: "list[_Known]"
+    order: bytes
+    """The ids, as JSON."""
+    ordered: int
+    """The version in which the order last changed."""
+    version: int
+    whole: bytes = b""
+    changes: dict[int, bytes] = field(default_factory=dict)
+    """By the version that the page has."""
+
+
 class Summaries:
     """Makes lists of the last minute of endpoints; who asks within a second gets the same one.
 
@@ -124,30 +147,69 @@ class Summaries:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._made: dict[str, tuple[float, asyncio.Task[bytes]]] = {}
+        self._made: dict[str, tuple[float, asyncio.Task[_List]]] = {}
+        self._last: dict[str, _List] = {}
+        """The same by owner, of those that are made."""
         self._known: dict[str, _Known] = {}
         """By the id of an endpoint."""
         self._taken = -1
+        self._name = token_hex(4)
+        """In the name of each version: another server, and this one after a restart, has others."""
+        self._version = 0
+        self._making = asyncio.Lock()
+        """Held while a list is made, so that no line of it is newer than its version."""
 
     async def of(self, owner: str) -> bytes:
         """Return the list of an owner's endpoints, or everybody's, as JSON: those with trouble first."""
+        made = await self._list(owner)
+        if not made.whole:
+            made.whole = b'{"endpoints":[%b]}' % _joined(made.lines)
+        return made.whole
+
+    async def changes(self, owner: str, known: str = "") -> bytes:
+        """Return what is new in the list since a version of it, or all of it where that is not known.
+
+        `endpoints` are those that have changed, in any order; `order` are all ids, or null where it is as it was.
+        """
+        made = await self._list(owner)
+        name, _, number = known.partition("-")
+        since = int(number) if name == self._name and number.isdecimal() else 0
+        if since in made.changes:
+            return made.changes[since]
+        version = f"{self._name}-{made.version}".encode()
+        order = made.order if made.ordered > since else b"null"
+        lines = _joined(line for line in made.lines if line.version > since)
+        answer = b'{"version":"%b","order":%b,"endpoints":[%b]}' % (version, order, lines)
+        if len(made.changes) < MAX_VERSIONS:
+            made.changes[since] = answer
+        return answer
+
+    async def _list(self, owner: str) -> _List:
         now = monotonic()
-        self._made = {each: made for each, made in self._made.items() if now - made[0] < FRESH_SECONDS}
-        if owner not in self._made:
+        if owner not in self._made or now - self._made[owner][0] >= FRESH_SECONDS:
+            self._made = {each: made for each, made in self._made.items() if now - made[0] < KEPT_SECONDS}
+            self._last = {each: made for each, made in self._last.items() if each in self._made}
             self._made[owner] = now, asyncio.create_task(self._make(owner))
         return await asyncio.shield(self._made[owner][1])
 
-    async def _make(self, owner: str) -> bytes:
-        self._look_at_history()
-        found = []
-        for number, lane in enumerate(self._context.lanes):
-            endpoint = lane.endpoint
-            if owner in (ALL_OWNERS, endpoint.owner) and endpoint.id != endpoint.owner:
-                found.append(self._last_minute(lane))
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
-        found.sort(key=attrgetter("place"))
-        return b'{"endpoints":[%b]}' % b",".join(each.line for each in found)
+    async def _make(self, owner: str) -> _List:
+        async with self._making:
+            self._look_at_history()
+            found = []
+            for number, lane in enumerate(self._context.lanes):
+                endpoint = lane.endpoint
+                if owner in (ALL_OWNERS, endpoint.owner) and endpoint.id != endpoint.owner:
+                    found.append(self._last_minute(lane))
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+            found.sort(key=attrgetter("place"))
+            order, last = json.dumps([each.id for each in found]).encode(), self._last.get(owner)
+            if last is None or last.order != order:
+                self._version += 1
+            ordered = self._version if last is None or last.order != order else last.ordered
+            made = _List(lines=found, order=order, ordered=ordered, version=self._version)
+            self._last[owner] = made
+            return made
 
     def _look_at_history(self) -> None:
         """Have each endpoint's points looked at again where there may be new ones, and forget what is deleted."""
@@ -184,8 +246,9 @@ class Summaries:
             workers=workers,
             **recent,
         )
+        self._version += 1
         line, seen = summary.model_dump_json().encode(), (endpoint, load, workers)
-        known = self._known[endpoint.id] = _Known(seen, recent, _order(summary), line)
+        known = self._known[endpoint.id] = _Known(seen, recent, _order(summary), line, self._version)
         return known
 
 
@@ -197,8 +260,17 @@ class _Known:
     recent: _Recent
     place: tuple[float | str, ...]
     line: bytes
+    version: int
     is_recent: bool = True
     """Whether there are no further points than those of `recent`."""
+
+    @property
+    def id(self) -> str:
+        return self.seen[0].id
+
+
+def _joined(lines: Iterable[_Known]) -> bytes:
+    return b",".join(each.line for each in lines)
 
 
 def _order(summary: EndpointSummary) -> tuple[float | str, ...]:

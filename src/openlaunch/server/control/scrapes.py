@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from openlaunch.errors import APIError
 from openlaunch.server import clock
+from openlaunch.server.accept import choose
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.endpoint_lines import EndpointNow, lines
 from openlaunch.server.control.server_collector import ServerCollector, ServerNow
@@ -53,8 +54,8 @@ class Scrapes:
         self._ready = False
 
     async def answer(self, accept: str) -> Answer:
-        """Return the bytes of an answer and their type: OpenMetrics where the client reads that, else text."""
-        openmetrics = TYPES[1] in accept
+        """Return the bytes of an answer and their type: text, or OpenMetrics where the client prefers that."""
+        openmetrics = choose(accept, TYPES) == TYPES[1]
         task = self._making.get(openmetrics)
         if task is None or task.done():
             task = self._making[openmetrics] = asyncio.create_task(self._make(openmetrics))

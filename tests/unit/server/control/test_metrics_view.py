@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 from openlaunch.controller.fleet import Load
 from openlaunch.server import clock
+from openlaunch.server.control import metrics_view
 from openlaunch.server.control.metrics_view import SLICE, Summaries
 from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.server.metrics.history import SHORTEST, History, Watched
@@ -66,3 +67,33 @@ def test_what_has_failed_since_the_last_look_is_on_top_of_the_next_list():
         return json.loads(await summaries.of("ada"))["endpoints"][0]["name"]
 
     assert asyncio.run(first_of()) == "e3"
+
+
+def test_a_page_that_has_the_list_gets_what_is_new_in_it(monkeypatch):
+    monkeypatch.setattr(metrics_view, "FRESH_SECONDS", 0)
+    lanes = [lane(number) for number in range(1, 4)]
+    context = context_of(lanes)
+
+    async def ask(summaries, known=""):
+        return json.loads(await summaries.changes("ada", known))
+
+    async def run():
+        summaries = Summaries(context)
+        await context.history.take(clock.now())
+        whole = await ask(summaries)
+        assert (whole["order"], len(whole["endpoints"])) == (["end_1", "end_2", "end_3"], 3)
+        same = await ask(summaries, whole["version"])
+        assert same == {"version": whole["version"], "order": None, "endpoints": []}
+        lanes[2].numbers.of(1)._answers[1] += 1
+        await context.history.take(clock.now() + SHORTEST)
+        await summaries.of("*")  # which has the same lines
+        changed = await ask(summaries, whole["version"])
+        assert changed["order"] == ["end_3", "end_1", "end_2"]
+        assert [each["id"] for each in changed["endpoints"]] == ["end_3"]
+        del lanes[0]
+        gone = await ask(summaries, changed["version"])
+        assert (gone["order"], gone["endpoints"]) == (["end_3", "end_2"], [])
+        for unknown in ("", "another-1", f"{gone['version']}x", "-"):
+            assert len((await ask(summaries, unknown))["endpoints"]) == 2
+
+    asyncio.run(run())

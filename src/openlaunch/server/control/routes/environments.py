@@ -56,7 +56,7 @@ def _may_see(environment: EnvironmentInfo, used_by: list[tuple[str, str]], owner
 def _response(
     environment: EnvironmentInfo, used_by: list[tuple[str, str]], caller: str
 ) -> EnvironmentResponse:
-    names = [name if owner == caller else f"{owner}/{name}" for owner, name in used_by]
+    names = [_named(owner, name, caller) for owner, name in used_by]
     if caller != ALL_OWNERS:
         names = [name for name, (owner, _) in zip(names, used_by, strict=True) if owner == caller]
     return EnvironmentResponse(
@@ -68,3 +68,8 @@ def _response(
         last_used_at=datetime.fromtimestamp(environment.used_at, UTC),
         used_by=sorted(names),
     )
+
+
+def _named(owner: str, name: str, caller: str) -> str:
+    """Return the name of what uses an environment, with its owner's; a batch job is its own owner."""
+    return name if owner == caller or name.endswith(f" {owner}") else f"{owner}/{name}"

@@ -34,6 +34,11 @@ def router(context: Context) -> ControlRouter:
         """
         return Response(await summaries.of(user.owner), media_type="application/json")
 
+    @api.get("/page/endpoints", include_in_schema=False)
+    async def get_page_endpoints(user: User, after: Annotated[str, Query(max_length=40)] = "") -> Response:
+        """Return what is new in the same list, for a page that is open and has the rest."""
+        return Response(await summaries.changes(user.owner, after), media_type="application/json")
+
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/metrics")
     async def get_model_endpoint_metrics(
         model_endpoint_id: str,

@@ -1,5 +1,5 @@
 // The list of endpoints, with what is wrong on top, and the frame of the page of one of them.
-import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, send, sentence, shownSeconds, table, time } from "./lib.js";
+import { ask, button, empty, facts, field, fill, follow, get, h, pill, request, save, say, send, sentence, shownSeconds, table, time } from "./lib.js";
 import { charts, sparkline } from "./charts.js";
 import { logs } from "./logs.js";
 import { numbers } from "./numbers.js";
@@ -49,7 +49,20 @@ export async function endpointList(view, content) {
     fill(body, wanted.length ? table("Endpoints", columns, wanted.slice(0, limit)) : h("p", null, "No endpoint fits the search."),
       more > 0 && h("p", null, button(`Show ${Math.min(more, SHOWN)} more of ${more}`, () => { limit += SHOWN; draw(); })));
   };
-  await follow(view, 5, (signal) => listOf(view, signal), (endpoints) => { found = endpoints; draw(); });
+  await follow(view, 5, numbers ? changes(view) : (signal) => listOf(view, signal), (endpoints) => { found = endpoints; draw(); });
+}
+
+// Loads the same list again and again: the server sends what is new in it.
+function changes(view) {
+  const known = new Map();
+  let version = "", order = [];
+  return async (signal) => {
+    const found = await get("/page/endpoints", { ...view.owner, after: version }, signal);
+    for (const endpoint of found.endpoints) known.set(endpoint.id, endpoint);
+    order = found.order ?? order;
+    version = found.version;
+    return order.map((id) => known.get(id));
+  };
 }
 
 // All endpoints that are to be seen. The server sorts them: what fails is on top, then what does not serve.
@@ -114,9 +127,11 @@ async function overview(view, content, first) {
         ["A worker has", e.resource_state && `${e.resource_state.cpus} CPU, ${e.resource_state.memory}, ${e.resource_state.gpu_share || e.resource_state.gpus} GPU`],
         ["Labels", e.labels && Object.entries(e.labels).map(([name, value]) => `${name}=${value}`).join(", ")],
         ["Public", e.public_inference ? "every key may predict" : null],
+        ["Recorded", e.record?.share ? `${Number((100 * e.record.share).toPrecision(3))} % of the predictions, for ${e.record.days} days` : null],
       ))),
     owns && h("div", { class: "bar" },
       h("a", { href: `#tasks?endpoint=${e.id}` }, "Its tasks"),
+      e.record && button("Save the recordings", async () => save(await (await request(`${path}/recordings`)).blob(), `${e.name}.jsonl`)),
       button("Restart the workers", async () => {
         if (await ask(`Restart ${e.name}?`, "Every worker is replaced by a new one, without an interruption.", "Restart")) {
           await send("POST", `${path}/restart`);
