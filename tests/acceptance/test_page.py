@@ -1,5 +1,6 @@
 """The page in a real browser: what a team does with it, and what models and users can't do with it."""
 
+import json
 import re
 import shutil
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from openai_driver import mock_engine
 from pydantic import BaseModel, Field
 from server_driver import SMALL, args, eventually, http, running
 
@@ -54,6 +56,12 @@ def client():
         later = client.deploy(double, name="later", endpoint_type="async", **schemas, **SMALL)
         client.deploy(double, load_model_fn=load, name="broken", wait=False, **SMALL)
         assert later.predict(args(x=-1)).get(60).status == "FAILURE"
+        client.deploy(double, name="later", endpoint_type="async", **schemas, **SMALL)
+        mock_engine(client, "chat")
+        client.create_trigger(name="nightly", cron_schedule="30 4 * * 1", endpoint="later", args={"x": 1})
+        bundle = client.get_model_endpoint("double").model_endpoint.bundle_name
+        inputs = [{"x": 1}, {"x": -1}]
+        client.batch_async_request(model_bundle=bundle, inputs=inputs, labels={"run": MARKUP}, **SMALL)
         eventually(lambda: client.get_model_endpoint("broken").model_endpoint.status == "UPDATE_FAILED")
         yield client
 
@@ -215,6 +223,23 @@ def test_a_stream_comes_item_by_item_and_a_task_has_its_result(page, client):
     see(page, "10")
 
 
+def test_a_language_model_is_asked_by_the_routes_that_it_serves(page, client):
+    client.get_model_endpoint("chat").wait_until_ready(60)
+    sign_in(page, client)
+    open_endpoint(page, "chat", "Try it")
+    request = page.get_by_label("Request as JSON")
+    assert json.loads(request.input_value())["model"] == "chat"
+    page.get_by_role("button", name="Send").click()
+    see(page, re.compile("^Answer in "))
+    assert page.get_by_role("region", name="Answer").inner_text().strip()
+    page.get_by_label("Route").select_option("/v1/embeddings")
+    page.get_by_role("button", name="Send").click()
+    see(page, re.compile('"embedding"'))
+    request.fill("{")
+    page.get_by_role("button", name="Send").click()
+    see(page, re.compile("The request is not JSON"))
+
+
 def test_a_failed_task_shows_its_traceback_and_is_run_again(page, client):
     sign_in(page, client)
     page.get_by_role("link", name="Tasks").click()
@@ -239,7 +264,7 @@ def test_tasks_are_found_by_label_time_and_id(page, client):
     page.get_by_role("button", name="Search").click()
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("link", name=task_id).wait_for()
-    page.get_by_label("until", exact=True).fill("2020-01-02T00:00")
+    page.get_by_label("Submitted until").fill("2020-01-02T00:00")
     page.get_by_role("button", name="Search").click()
     see(page, "No task fits.")
     page.get_by_label("Id", exact=True).fill(task_id)
@@ -340,6 +365,13 @@ def test_a_revoked_key_is_signed_out(page, client):
     page.get_by_label("API key").wait_for()
 
 
+CUT = """
+[...document.querySelectorAll("main *, header *")].filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1
+  && getComputedStyle(e).overflowX !== "visible" && !e.matches("pre, textarea, input, select, .reason")
+).map((e) => `${e.localName} ${e.ariaLabel}: ${e.textContent.slice(0, 60)}`)
+"""
+"""Finds what is wider than its place, apart from what is scrolled; all of a reason is shown on hover."""
+
 PAGES = (
     *("endpoints", "tasks", "jobs", "jobs/image", "jobs/triggers", "stored", "stored/bundles"),
     *("stored/environments", "notifications", "admin", "admin/keys", "admin/audit", "admin/server"),
@@ -352,12 +384,11 @@ def test_every_page_can_be_used_by_everybody(page, client, tmp_path, colours, wi
     page.emulate_media(color_scheme=colours)
     page.set_viewport_size({"width": width, "height": width * 9 // 16 if width > 390 else 844})
     sign_in(page, client)
-    endpoint = client.get_model_endpoint("double").model_endpoint.id
-    tabs = [
-        f"endpoints/{endpoint}{tab}"
-        for tab in ("", "/try", "/logs", "/numbers", "/events", "/versions", "/settings")
-    ]
-    for path in (*PAGES, *tabs):
+    ids = {name: client.get_model_endpoint(name).model_endpoint.id for name in ("double", "later", "chat")}
+    tabs = ("", "/try", "/logs", "/numbers", "/events", "/versions", "/settings", "/builds")
+    [failed] = client.list_tasks(status="FAILURE", limit=1).tasks
+    of_one = (f"tasks/{failed.task_id}", f"endpoints/{ids['later']}/versions", f"endpoints/{ids['chat']}/try")
+    for path in (*PAGES, *(f"endpoints/{ids['double']}{tab}" for tab in tabs), *of_one):
         page.goto(f"{client.server.url}/#{path}")
         page.get_by_text("Loading …").wait_for(state="detached")
         page.screenshot(path=tmp_path / f"{path.replace('/', '-')}.png")
@@ -365,6 +396,7 @@ def test_every_page_can_be_used_by_everybody(page, client, tmp_path, colours, wi
         found = page.evaluate("axe.run().then(({violations}) => violations.map((each) => each.id))")
         assert (path, found) == (path, [])
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert (path, page.evaluate(CUT)) == (path, [])
 
 
 def tab_to(page, name):

@@ -1,5 +1,5 @@
 // For admins: owners with what they hold and may hold, keys, the audit log, and the server.
-import { ask, button, copyable, facts, field, fill, follow, get, h, pill, say, select, send, shownSeconds, size, table, tally, tell, time } from "./lib.js";
+import { ask, button, copyable, facts, field, fill, follow, get, h, NOTHING, pill, say, select, send, shownSeconds, size, table, tally, tell, time } from "./lib.js";
 
 export async function admin(view, content, kind = "") {
   const body = h("div");
@@ -19,7 +19,7 @@ async function owners(view, content) {
       const allowed = row.allowed[name], used = row.used[name] ?? 0;
       return h("span", { class: allowed != null && used >= allowed ? "is-bad" : null }, `${show(used)}${allowed == null ? "" : ` of ${show(allowed)}`}`);
     }, "number"]),
-    ["Actions", (row) => button(`Set the quotas of ${row.owner}`, () => setQuotas(view, row)), "wide"],
+    ["Actions", (row) => button("Set the quotas", () => setQuotas(view, row), "", row.owner), "wide"],
   ];
   await follow(view, 5, (signal) => get("/v1/quotas", { owner: "*" }, signal), ({ quotas }) => fill(content, table("Owners", columns, quotas)));
 }
@@ -53,15 +53,15 @@ async function keys(view, content) {
     }
   } }, field("Owner", owner), field("Role", role), h("button", { class: "main" }, "Make a key")), list);
   const columns = [
-    ["Owner", (key) => key.owner], ["Role", (key) => key.role], ["Begins with", (key) => h("code", null, key.prefix)], ["Id", (key) => h("code", null, key.id)],
+    ["Owner", (key) => key.owner], ["Role", (key) => key.role, "tight"], ["Begins with", (key) => h("code", null, key.prefix)], ["Id", (key) => h("code", null, key.id), "id"],
     ["Made", (key) => time(key.created_at), "tight"],
     ["Limits", (key) => [key.requests_per_second && `${key.requests_per_second}/s`, key.requests_per_day && `${key.requests_per_day} a day`, key.tokens_per_minute && `${key.tokens_per_minute} tokens/min`, key.tokens_per_day && `${key.tokens_today} of ${key.tokens_per_day} tokens today`].filter(Boolean).join(", ")],
     ["Ends", (key) => (key.revoked_at ? ["revoked ", time(key.revoked_at)] : key.expires_at ? time(key.expires_at) : "never")],
-    ["Actions", (key) => (key.revoked_at ? " " : button(`Revoke ${key.prefix}`, async () => {
+    ["Actions", (key) => (key.revoked_at ? NOTHING : button("Revoke", async () => {
       if (!await ask(`Revoke the key ${key.prefix}… of ${key.owner}?`, "It is refused from now on, and its sessions end.", "Revoke")) return;
       await send("DELETE", `/v1/keys/${key.id}`);
       await view.refresh();
-    }, "bad")), "wide"],
+    }, "bad", `${key.prefix} of ${key.owner}`)), "wide"],
   ];
   await follow(view, 10, (signal) => get("/v1/keys", {}, signal), ({ keys: found }) => fill(list, table("Keys", columns, found)));
 }
@@ -74,7 +74,7 @@ async function audit(view, content) {
     event.preventDefault();
     const query = new URLSearchParams(inputs.map(([name, input]) => [name, input.value.trim()]).filter(([, value]) => value));
     location.hash = `#admin/audit${String(query) && `?${query}`}`;
-  } }, inputs.map(([name, input]) => field(name.replace("_", " "), input)), h("button", null, "Search")), list, rest);
+  } }, inputs.map(([name, input]) => field(name[0].toUpperCase() + name.slice(1).replace("_", " "), input)), h("button", null, "Search")), list, rest);
   const columns = [
     ["When", (entry) => time(entry.at), "tight"],
     ["Who", (entry) => entry.owner ?? "the server", "short"],

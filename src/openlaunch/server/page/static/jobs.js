@@ -1,5 +1,5 @@
 // Batch jobs, image jobs and triggers.
-import { ask, button, empty, facts, fill, follow, get, h, pill, request, send, span, table, time } from "./lib.js";
+import { ask, button, empty, facts, fill, follow, get, h, NOTHING, pill, request, send, span, table, time } from "./lib.js";
 
 const LIVE = ["PENDING", "RUNNING"];
 
@@ -34,7 +34,7 @@ function cancel(view, path, id) {
     if (!await ask("Cancel the job?", `${id}: what runs is stopped.`, "Cancel it")) return;
     await send("PUT", path, { cancel: true });
     await view.refresh();
-  }, "bad");
+  }, "bad", id);
 }
 
 async function batchJobs(view, content) {
@@ -45,7 +45,7 @@ async function batchJobs(view, content) {
     ["Labels", (job) => Object.entries(job.labels).map(([name, value]) => `${name}=${value}`).join(", ")],
     ["Started", (job) => time(job.created_at), "tight"],
     ["Took", (job) => span(seconds(job.duration)), "tight"],
-    ["Actions", (job) => (job.result ? h("a", { href: job.result }, "results") : LIVE.includes(job.status) ? cancel(view, `/v1/batch-jobs/${job.job_id}`, job.job_id) : " ")],
+    ["Actions", (job) => (job.result ? h("a", { href: job.result }, "results") : LIVE.includes(job.status) ? cancel(view, `/v1/batch-jobs/${job.job_id}`, job.job_id) : NOTHING)],
   ]);
   await follow(view, 3, (signal) => get("/v1/batch-jobs", view.owner, signal), ({ batch_jobs: found }) =>
     fill(content, found.length ? table("Batch jobs", columns, found) : empty("There are no batch jobs.", "openlaunch batch-jobs run --help")));
@@ -58,7 +58,7 @@ async function imageJobs(view, content) {
     ["Trigger", (job) => job.trigger_id],
     ["Made", (job) => time(job.created_at), "tight"],
     ["Ended", (job) => job.completed_at && time(job.completed_at), "tight"],
-    ["Actions", (job) => (LIVE.includes(job.status) ? cancel(view, `/v1/docker-image-batch-jobs/${job.id}`, job.id) : " ")],
+    ["Actions", (job) => (LIVE.includes(job.status) ? cancel(view, `/v1/docker-image-batch-jobs/${job.id}`, job.id) : NOTHING)],
   ]);
   const trigger = view.query.get("trigger");
   await follow(view, 3, (signal) => get("/v1/docker-image-batch-jobs", { ...view.owner, trigger_id: trigger }, signal), ({ jobs: found }) =>
@@ -77,18 +77,18 @@ async function triggers(view, content) {
   const path = (trigger) => `/v1/triggers/${trigger.id}`;
   const columns = owned(view, [
     ["Trigger", (trigger) => trigger.name],
-    ["Schedule (UTC)", (trigger) => h("code", null, trigger.cron_schedule)],
+    ["Schedule (UTC)", (trigger) => h("code", null, trigger.cron_schedule), "tight wide"],
     ["Next", (trigger) => (trigger.suspended ? pill("suspended") : time(trigger.next_at)), "tight"],
     ["Made", (trigger) => time(trigger.created_at), "tight"],
     ["Of", (trigger) => (trigger.endpoint ? `endpoint ${trigger.endpoint}` : h("a", { href: `#jobs/image?trigger=${trigger.id}` }, "its jobs"))],
     ["Last", (trigger) => trigger.last_at && [time(trigger.last_at), " ", trigger.last_task_id ? h("a", { href: `#tasks/${trigger.last_task_id}` }, "its task") : h("div", { class: "reason soft" }, trigger.last_error)], "wide"],
     ["Actions", (trigger) => h("div", { class: "bar" },
-      button(trigger.suspended ? "Resume" : "Suspend", async () => { await send("PUT", path(trigger), { suspend: !trigger.suspended }); await view.refresh(); }),
+      button(trigger.suspended ? "Resume" : "Suspend", async () => { await send("PUT", path(trigger), { suspend: !trigger.suspended }); await view.refresh(); }, "", trigger.name),
       button("Delete", async () => {
         if (!await ask(`Delete the trigger ${trigger.name}?`, "Its jobs and tasks stay, and those that run continue.", "Delete")) return;
         await send("DELETE", path(trigger));
         await view.refresh();
-      }, "bad")), "wide"],
+      }, "bad", trigger.name)), "wide"],
   ]);
   await follow(view, 5, (signal) => get("/v1/triggers", view.owner, signal), ({ triggers: found }) =>
     fill(content, found.length ? table("Triggers", columns, found) : empty("There are no triggers.", "openlaunch triggers create --help")));

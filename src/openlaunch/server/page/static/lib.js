@@ -109,9 +109,10 @@ export function say(text) {
   setTimeout(() => line.remove(), 8000);
 }
 
-// Runs what a button is for: the button waits, and what goes wrong is said.
-export function button(text, run, kind) {
-  const made = h("button", { type: "button", class: kind, "data-key": text, onclick: async () => {
+// Runs what a button is for: the button waits, and what goes wrong is said. `of` tells those of a table apart for who does not see it.
+export function button(text, run, kind, of) {
+  const name = of && `${text}: ${of}`;
+  const made = h("button", { type: "button", class: kind, "data-key": name || text, "aria-label": name, onclick: async () => {
     made.disabled = true;
     try {
       await run();
@@ -196,9 +197,11 @@ export function pill(status) {
   return h("span", { class: `pill ${KINDS[status] || ""}` }, status.replaceAll("_", " ").toLowerCase());
 }
 
-// A table. A column is [heading, cell of a row, class]; on a narrow screen each row becomes a card.
+// A table. A column is [heading, cell of a row, class]; on a narrow screen each row becomes a card, without cells that are NOTHING.
+export const NOTHING = [];
+
 export function table(label, columns, rows) {
-  const cell = (content) => (content == null || content === "" ? "–" : content);
+  const cell = (content) => (content == null || content === "" || content === false ? "–" : content);
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, h("table", { class: "stack" },
     h("thead", null, h("tr", null, columns.map(([heading, , kind]) => h("th", { scope: "col", class: kind }, heading)))),
     h("tbody", null, rows.map((row) => h("tr", null, columns.map(([heading, show, kind], at) =>
@@ -241,6 +244,11 @@ export function field(label, input, hint) {
   const id = `hint-${hints += 1}`;
   input.setAttribute("aria-describedby", id);
   return h("div", { class: "fields" }, made, h("span", { class: "soft", id }, hint));
+}
+
+// A box to check, with its text behind it.
+export function check(text, box) {
+  return h("label", { class: "check" }, box, h("span", null, text));
 }
 
 export function select(name, options, chosen, onchange) {

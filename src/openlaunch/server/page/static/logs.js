@@ -1,5 +1,6 @@
 // The logs of an endpoint's workers, followed as they come, with a search. Only the last lines are kept.
-import { field, fill, h, request, say } from "./lib.js";
+import { check, field, fill, h, request, say } from "./lib.js";
+import { eventsOf } from "./answers.js";
 
 const KEPT = 2000;
 
@@ -8,7 +9,7 @@ export async function logs(view, content, endpoint) {
   const follows = h("input", { type: "checkbox", name: "follow", checked: true });
   const log = h("pre", { class: "log", tabindex: 0, "aria-label": "Log" }, "Waiting for lines …");
   const count = h("span", { class: "soft" });
-  fill(content, h("div", { class: "bar" }, field("Search", search), h("label", null, h("span", null, "Stay at the end"), follows), count), log);
+  fill(content, h("div", { class: "bar" }, field("Search", search), check("Stay at the end", follows), count), log);
   let lines = [], dropped = 0, drawn = false;
   const draw = () => {
     drawn = false;
@@ -43,29 +44,5 @@ export async function logs(view, content, endpoint) {
       say(`${error.message} The log is asked for again.`);
     }
     await new Promise((resolve) => setTimeout(resolve, 2000));
-  }
-}
-
-// The server-sent events of an answer, as they come.
-export async function* eventsOf(answer) {
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const parts = (rest + value).split(/\r?\n\r?\n/);
-    rest = parts.pop();
-    for (const part of parts) {
-      const found = { event: "message", data: [] };
-      for (const line of part.split(/\r?\n/)) {
-        const at = line.indexOf(":");
-        if (at > 0) {
-          const name = line.slice(0, at), text = line.slice(at + 1).replace(/^ /, "");
-          if (name === "data") found.data.push(text);
-          else found[name] = text;
-        }
-      }
-      if (found.data.length || found.event !== "message") yield { ...found, data: found.data.join("\n") };
-    }
   }
 }

@@ -1,5 +1,5 @@
 // Where notifications of one's endpoints and jobs are sent.
-import { ask, button, empty, field, fill, follow, get, h, say, send, table, time } from "./lib.js";
+import { ask, button, check, empty, field, fill, follow, get, h, say, send, table, time } from "./lib.js";
 
 const KINDS = ["endpoint_failed", "endpoint_recovered", "queue_old", "queue_caught_up", "batch_job_ended"];
 
@@ -8,7 +8,7 @@ export async function notifications(view, content) {
   const chosen = KINDS.map((kind) => [kind, h("input", { type: "checkbox", name: kind, checked: true })]);
   const list = h("div");
   fill(content, h("h1", null, "Notifications"), h("p", { class: "soft" }, "They are POSTed as JSON, signed as callbacks are, and again until they are taken."));
-  content.append(h("form", { class: "card", onsubmit: async (event) => {
+  content.append(h("form", { class: "card fields", onsubmit: async (event) => {
     event.preventDefault();
     try {
       await send("POST", "/v1/subscriptions", { url: url.value, events: chosen.filter(([, box]) => box.checked).map(([kind]) => kind) });
@@ -18,8 +18,8 @@ export async function notifications(view, content) {
     } catch (error) {
       say(error.message);
     }
-  } }, h("div", { class: "bar" }, field("URL", url), chosen.map(([kind, box]) => h("label", null, h("span", null, kind.replaceAll("_", " ")), box)),
-    h("button", { class: "main" }, "Subscribe"))), list);
+  } }, field("URL", url), h("fieldset", { class: "bar" }, h("legend", null, "Events"), chosen.map(([kind, box]) => check(kind.replaceAll("_", " "), box))),
+  h("div", { class: "bar" }, h("button", { class: "main" }, "Subscribe"))), list);
   const columns = [
     ["URL", (each) => each.url],
     ...(view.owner.owner ? [["Owner", (each) => each.owner]] : []),
@@ -29,7 +29,7 @@ export async function notifications(view, content) {
       if (!await ask("Delete the subscription?", `${each.url} gets nothing more.`, "Delete")) return;
       await send("DELETE", `/v1/subscriptions/${each.id}`);
       await view.refresh();
-    }, "bad")],
+    }, "bad", each.url)],
   ];
   await follow(view, 10, (signal) => get("/v1/subscriptions", view.owner, signal), ({ subscriptions: found }) =>
     fill(list, found.length ? table("Subscriptions", columns, found) : empty("No URL is subscribed.", "openlaunch subscriptions create https://hooks.example/openlaunch")));

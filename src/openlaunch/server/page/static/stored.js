@@ -1,5 +1,5 @@
 // Files, bundles and environments: their sizes, and what uses them.
-import { ask, button, empty, field, fill, follow, get, h, request, save, say, send, size, table, time } from "./lib.js";
+import { ask, button, empty, field, fill, follow, get, h, NOTHING, request, save, say, send, size, table, time } from "./lib.js";
 
 export async function stored(view, content, kind = "") {
   const body = h("div");
@@ -33,18 +33,18 @@ async function files(view, content) {
   } }, field("A new file", chosen), h("button", { class: "main" }, "Upload")), list);
   const columns = owned(view, [
     ["Name", (file) => file.filename],
-    ["Id", (file) => h("code", null, file.id)],
+    ["Id", (file) => h("code", null, file.id), "id"],
     ["Size", (file) => size(file.size), "number"],
     ["Actions", (file) => h("div", { class: "bar" },
-      button(`Save ${file.filename} as text`, async () => {
+      button("Save as text", async () => {
         const { content: text } = await get(`/v1/files/${file.id}/content`);
         save(new Blob([text]), file.filename);
-      }),
-      button(`Delete ${file.filename}`, async () => {
+      }, "", file.filename),
+      button("Delete", async () => {
         if (!await ask(`Delete ${file.filename}?`, "Its bytes are deleted too.", "Delete")) return;
         await send("DELETE", `/v1/files/${file.id}`);
         await view.refresh();
-      }, "bad")), "wide"],
+      }, "bad", file.filename)), "wide"],
   ]);
   await follow(view, 10, (signal) => get("/v1/files", view.owner, signal), ({ files: found }) =>
     fill(list, found.length ? table("Files", columns, found) : empty("There are no files.", `curl -u "$OPENLAUNCH_API_KEY:" -F file=@data.csv ${new URL("v1/files", document.baseURI)}`)));
@@ -54,15 +54,15 @@ async function bundles(view, content) {
   const columns = owned(view, [
     ["Bundle", (bundle) => bundle.name],
     ["Version", (bundle) => bundle.version ?? "–", "number"],
-    ["Kind", (bundle) => bundle.flavor.flavor.replaceAll("_", " ")],
+    ["Kind", (bundle) => bundle.flavor.flavor.replaceAll("_", " "), "tight"],
     ["Needs", (bundle) => h("div", { class: "reason" }, (bundle.flavor.requirements || []).join(", ") || "nothing")],
     ["Used by", (bundle) => bundle.users.map((endpoint) => h("div", null, h("a", { href: `#endpoints/${endpoint.id}` }, endpoint.name)))],
     ["Made", (bundle) => time(bundle.created_at), "tight"],
-    ["Actions", (bundle) => (bundle.users.length ? " " : button(`Delete ${bundle.name} ${bundle.version ?? ""}`, async () => {
+    ["Actions", (bundle) => (bundle.users.length ? NOTHING : button("Delete", async () => {
       if (!await ask(`Delete version ${bundle.version ?? ""} of ${bundle.name}?`, "No endpoint uses it.", "Delete")) return;
       await send("DELETE", `/v2/model-bundles/${bundle.id}`);
       await view.refresh();
-    }, "bad"))],
+    }, "bad", `${bundle.name} ${bundle.version ?? ""}`))],
   ]);
   const load = async (signal) => Promise.all([get("/v2/model-bundles", view.owner, signal), get("/v1/model-endpoints", view.owner, signal)]);
   await follow(view, 10, load, ([{ model_bundles: found }, { model_endpoints: endpoints }]) => {

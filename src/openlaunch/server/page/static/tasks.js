@@ -1,5 +1,5 @@
 // Tasks: the list, the failed ones together, and one of them.
-import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, select, send, shownJson, span, table, time } from "./lib.js";
+import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, select, send, shownJson, shownSeconds, span, table, time } from "./lib.js";
 import { listOf } from "./endpoints.js";
 
 const STATES = [["", "all"], ["PENDING", "pending"], ["STARTED", "running"], ["SUCCESS", "success"], ["FAILURE", "failed"]];
@@ -9,7 +9,8 @@ function statusOf(task) {
 }
 
 function took(task) {
-  return task.finished_at ? span((new Date(task.finished_at) - new Date(task.created_at)) / 1000) : "–";
+  const seconds = (new Date(task.finished_at) - new Date(task.created_at)) / 1000;
+  return task.finished_at ? (seconds < 60 ? shownSeconds(seconds) : span(seconds)) : "–";
 }
 
 // A time in the form of an input is the browser's own; the server's is UTC.
@@ -40,7 +41,7 @@ export async function taskList(view, content) {
   const query = (cursor) => ({ model_endpoint_id: wanted.endpoint, status: wanted.status, label: wanted.label, since: wanted.since, until: wanted.until, limit: 100, cursor, ...view.owner });
   fill(content, h("h1", null, wanted.status === "FAILURE" ? "Failed tasks" : "Tasks"),
     h("form", { class: "bar", onsubmit: (event) => { event.preventDefault(); if (id.value.trim()) location.hash = `#tasks/${encodeURIComponent(id.value.trim())}`; else go(); } },
-      field("Endpoint", endpoint), field("Status", status), field("Label of its endpoint", label), field("Submitted from", since), field("until", until),
+      field("Endpoint", endpoint), field("Status", status), field("Label of its endpoint", label), field("Submitted from", since), field("Submitted until", until),
       field("Id", id), h("button", null, "Search")));
   content.append(body, rest);
   const columns = [
@@ -74,11 +75,12 @@ export async function taskList(view, content) {
 export async function oneTask(view, content, id) {
   const path = `/v1/async-tasks/${encodeURIComponent(id)}`;
   const optional = (found) => found.catch((error) => { if (error.status) return null; throw error; });
-  let owner = {}, payload;
+  let owner = {}, payload, asked = false;
   const load = async (signal) => {
     const task = await get(`${path}/details`, owner, signal);
     if (view.session.who.role === "admin" && task.owner && task.owner !== view.session.who.owner) owner = { owner: task.owner };
-    payload ??= await optional(get(`${path}/payload`, owner, signal));
+    if (!asked && task.status !== "SUCCESS") payload = await optional(get(`${path}/payload`, owner, signal));  // once it has succeeded, there is none
+    asked = true;
     const [answer, why, deliveries] = await Promise.all([optional(get(path, owner, signal)), optional(get(`${path}/why`, owner, signal)),
       view.session.who.role === "predict" ? null : optional(get(`${path}/deliveries`, owner, signal))]);
     return { task, answer, why, deliveries: deliveries?.deliveries || [] };

@@ -1,13 +1,17 @@
 // A prediction made from a form of the endpoint's request schema, and the code that makes the same one.
-import { button, copyable, field, fill, get, h, request, root, shownJson } from "./lib.js";
+import { button, check, copyable, field, fill, get, h, request, root, shownJson } from "./lib.js";
 import { input, parsed, resolved } from "./form.js";
-import { eventsOf } from "./logs.js";
+import { eventsOf, problem } from "./answers.js";
+import { routesOf, tryModel } from "./model.js";
 
 const PATHS = { sync: "v1/sync-tasks", async: "v1/async-tasks", streaming: "v1/streaming-tasks" };
 
 export async function tryIt(view, content, endpoint) {
   const mine = endpoint.created_by === view.session.who.owner;
   const name = mine ? endpoint.name : `${endpoint.created_by}/${endpoint.name}`;
+  const bundle = endpoint.serving_bundle_id && await get(`/v2/model-bundles/${endpoint.serving_bundle_id}`, {}, view.signal).catch(() => null);
+  const routes = routesOf(bundle);
+  if (routes.length) return tryModel(view, content, name, routes);
   const document = await get("/v1/model-endpoints-schema.json", { name }, view.signal).catch(() => ({}));
   const schema = resolved(document.components?.schemas?.[`${endpoint.name}-RequestSchema`], document);
   const isNeeded = (key) => (schema.required || []).includes(key);
@@ -51,7 +55,7 @@ export async function tryIt(view, content, endpoint) {
       go.disabled = false;
       stop.hidden = true;
     }
-  } }, place, inputs.length > 0 && h("label", { class: "check" }, asJson, h("span", null, "Write the input as JSON")), h("div", { class: "bar" }, go, stop));
+  } }, place, inputs.length > 0 && check("Write the input as JSON", asJson), h("div", { class: "bar" }, go, stop));
   asJson.addEventListener("change", () => { draw(); showCode(); });
   form.addEventListener("input", showCode);
   content.replaceChildren(h("div", { class: "columns" }, h("div", null, form, result), code));
@@ -61,11 +65,6 @@ export async function tryIt(view, content, endpoint) {
 
 function args_(inputs) {
   return Object.fromEntries(inputs.map(([key, each, kind]) => [key, each.read() ?? ({ integer: 0, number: 0, boolean: false, string: "", array: [], object: {} })[kind.type] ?? null]));
-}
-
-function problem(error) {
-  return h("div", { class: "card problem", role: "alert" }, h("p", null, error.message),
-    error.errors?.map((each) => h("p", null, `${(each.loc || []).join(".")}: ${each.msg || ""}`)));
 }
 
 function answered(answer, seconds) {

@@ -1,5 +1,5 @@
 // The versions of an endpoint's bundle: what differs, and going to another one.
-import { ask, button, empty, fill, follow, get, h, pill, say, send, table, time } from "./lib.js";
+import { ask, button, empty, fill, follow, get, h, NOTHING, pill, say, send, table, time } from "./lib.js";
 
 export async function versions(view, content, first) {
   const name = first.serving_bundle_name || first.bundle_name;
@@ -27,13 +27,13 @@ export async function versions(view, content, first) {
     };
     const columns = [
       ["Version", (bundle) => bundle.version ?? bundle.id],
-      ["State", (bundle) => (bundle.id === endpoint.serving_bundle_id ? pill("SERVING") : bundle.id === endpoint.canary?.bundle_id ? "canary" : " ")],
+      ["State", (bundle) => (bundle.id === endpoint.serving_bundle_id ? pill("SERVING") : bundle.id === endpoint.canary?.bundle_id ? "canary" : NOTHING)],
       ["Made", (bundle) => time(bundle.created_at), "tight"],
-      ["Kind", (bundle) => bundle.flavor.flavor.replaceAll("_", " ")],
-      ["Actions", (bundle) => bundle.id !== endpoint.serving_bundle_id && h("div", { class: "bar" },
-        serving && button(`What differs in ${bundle.version}`, () => fill(difference, differences(bundle, serving))),
-        button(`Deploy ${bundle.version}`, () => use(bundle)),
-        button(`Canary of ${bundle.version}`, () => tryFirst(bundle))), "wide"],
+      ["Kind", (bundle) => bundle.flavor.flavor.replaceAll("_", " "), "tight"],
+      ["Actions", (bundle) => (bundle.id === endpoint.serving_bundle_id ? NOTHING : h("div", { class: "bar" },
+        serving && button("What differs", () => fill(difference, differences(bundle, serving)), "", `version ${bundle.version}`),
+        button("Deploy", () => use(bundle), "", `version ${bundle.version}`),
+        button("Start a canary", () => tryFirst(bundle), "", `version ${bundle.version}`))), "wide"],
     ];
     fill(body, bundles.length ? table("Versions", columns, bundles) : empty("The endpoint's bundle is not among yours."));
   });
