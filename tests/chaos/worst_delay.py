@@ -3,6 +3,7 @@
 `python -m tests.chaos.worst_delay` prints the table of docs/concepts/limits.md.
 """
 
+import gzip
 import json
 import multiprocessing
 import socket
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from server_driver import SMALL, http, running, upload
 
 from openlaunch import LaunchClient
+from openlaunch.wire.sse import RESUME
 from openlaunch_worker.files import PARTS
 from openlaunch_worker.frames import with_parts
 
@@ -94,6 +96,10 @@ def takes_file(f: bytes) -> int:
     return len(f)
 
 
+def one_item(size: int):
+    yield "x" * size
+
+
 class Mallory:
     """An owner whose requests are the largest of each kind; each method makes one, and gives its status."""
 
@@ -106,6 +112,8 @@ class Mallory:
         with LaunchClient(api_key=key, endpoint=client.server.url) as own:
             sync = own.deploy(lambda **_: None, name="mallory-sync", **SMALL)
             own.deploy(takes_file, name="mallory-file", **SMALL)
+            large = SMALL | {"memory": "512Mi"}
+            stream = own.deploy(one_item, name="mallory-stream", endpoint_type="streaming", **large)
             engine = own.create_model_bundle_from_command(
                 model_bundle_name="mallory-engine",
                 command=["python", "costly_engine/costly_engine.py"],
@@ -122,6 +130,7 @@ class Mallory:
             queue = own.deploy(lambda **_: None, name="mallory-async", endpoint_type="async", **SMALL)
         self._bundle = sync.model_endpoint.bundle_id
         self.sync, self.queue = sync.model_endpoint.id, queue.model_endpoint.id
+        self.stream = stream.model_endpoint.id
 
     def close(self) -> None:
         for context in self._contexts:
@@ -140,6 +149,18 @@ class Mallory:
         headers = {"content-type": f"multipart/form-data; {parameter}"}
         body = b"--b\r\nContent-Disposition: form-data; name=%b\r\n--b--\r\n" % part
         return self.raw.post("/e/mallory-file", content=body, headers=headers).status_code
+
+    def compressed(self, body: bytes) -> int:
+        headers = {**JSON, "content-encoding": "gzip"}
+        return self.raw.post("/e/mallory-file", content=gzip.compress(body, 1), headers=headers).status_code
+
+    def stream_by_name(self) -> int:
+        return self.post("/e/mallory-stream", b'{"size": %d}' % LARGEST)
+
+    def resumable_stream(self) -> int:
+        path = f"/v1/streaming-tasks?model_endpoint_id={self.stream}"
+        headers = {**JSON, RESUME: "true"}
+        return self.raw.post(path, content=b'{"args": {"size": %d}}' % LARGEST, headers=headers).status_code
 
     def parts(self, document: bytes) -> int:
         headers = {"content-type": PARTS}
@@ -228,6 +249,9 @@ KINDS: dict[str, Callable[[Mallory], int]] = {
         b'"f"\r\n\r\n1', 'a="' + ";" * 60_000
     ),
     "a body of parts with 60 MiB of args": lambda m: m.parts(args(small(LARGEST))[:-1] + b', "parts": []}'),
+    "a compressed prediction of 60 MiB": lambda m: m.compressed(b'"' + b"x" * LARGEST + b'"'),
+    "a stream by name of one item of 60 MiB": lambda m: m.stream_by_name(),
+    "a resumable stream of one item of 60 MiB": lambda m: m.resumable_stream(),
     "a completion of 60 MiB of empty arrays": lambda m: m.completion(
         "large", guided_json=b'{"a": ' + small(LARGEST) + b"}"
     ),

@@ -130,11 +130,11 @@ def _shown(value: object) -> str:
 class _Counted:
     """A transport that counts what is written to it."""
 
-    def __init__(self, transport: asyncio.Transport, wrote: Callable[[Body], None]) -> None:
+    def __init__(self, transport: asyncio.Transport, wrote: Callable[[Body | memoryview], None]) -> None:
         self._transport = transport
         self._wrote = wrote
 
-    def write(self, data: Body) -> None:
+    def write(self, data: Body | memoryview) -> None:
         self._wrote(data)
         self._transport.write(data)
 
@@ -160,14 +160,14 @@ class LoggedRequest:
         self._bytes = 0
         self._began = perf_counter()  # the loop's clock counts whole milliseconds
 
-    def _wrote(self, data: Body) -> None:
+    def _wrote(self, data: Body | memoryview) -> None:
         if self.status:
             self._bytes += len(data)
         elif data[:10] != b"HTTP/1.1 1":  # an interim answer
             self.status = int(data[9:12])
             self._bytes = len(data) - bytes(data).find(_HEAD_END) - len(_HEAD_END)
 
-    def send(self, data: Body) -> None:
+    def send(self, data: Body | memoryview) -> None:
         """Write to the client, unless the connection is closing."""
         if not self.transport.is_closing():
             self.transport.write(data)

@@ -23,7 +23,7 @@ class ChangedAnswer:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    def send(self, data: Body) -> None:
+    def send(self, data: Body | memoryview) -> None:
         """Send a part of the answer, of which the first one begins with its head."""
         if not self._begun and data[:10] != b"HTTP/1.1 1":  # that is an interim answer
             self._begun = True

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from openlaunch.errors import BadRequest, NotFound, PayloadTooLarge
+from openlaunch.errors import BadRequest, NotFound
 from openlaunch.server.asgi import Scope, header
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes import Lanes
@@ -169,11 +169,9 @@ class InferenceRoutes:
         await self._inflater.inflate(exchange, owner)
         size = _head_size(exchange.scope, len(exchange.body))
         head = {"model_name": named.model, "model_version": lane.endpoint.serving_bundle_id}
-        asked = await self._schemas.checks.inference(owner, exchange.body, size, signature, head)
+        checks = self._schemas.checks
+        asked = await checks.inference(owner, exchange.body, size, signature, head, exchange.limit)
         if asked.body is not None:
-            if len(asked.body) > exchange.limit:
-                text = f"the tensors are {len(asked.body)} bytes as binary data, the limit is {exchange.limit} bytes"
-                raise PayloadTooLarge(text)
             exchange.inflated(asked.body)
         flags = Flags.NONE if streams else Flags.BINARY
         await self._sync.predict_args(exchange, lane, owner, asked.form, flags, asked.timeout)

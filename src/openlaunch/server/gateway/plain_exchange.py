@@ -10,9 +10,9 @@ from openlaunch.errors import ServerError
 from openlaunch.server.asgi import HARMLESS, STREAM_HEADERS
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.heartbeats import HEARTBEAT
-from openlaunch.server.gateway.response import JSON
+from openlaunch.server.gateway.response import JOIN_BYTES, JSON
 from openlaunch.server.prediction.forms import FORM
-from openlaunch.server.prediction.values import only_item_of, parts_of, problem_of, url_of, value_of
+from openlaunch.server.prediction.values import events_in, item_in, parts_of, problem_of, url_of, value_of
 from openlaunch.wire.problems import CONTENT_TYPE
 from openlaunch.wire.sse import END_EVENT
 from openlaunch_worker.answers import failure
@@ -121,7 +121,7 @@ class PlainExchange(Exchange):
         headers = {"content-type": CONTENT_TYPE, "x-request-id": request_id}
         self._respond(status, headers, json.dumps(document).encode())
 
-    def write(self, data: bytes, headers: Mapping[str, str]) -> None:
+    def write(self, data: Body, headers: Mapping[str, str]) -> None:
         """Send the items of a piece of a stream, or collect a piece of an answer."""
         if self.disconnected or self.response_complete:
             return
@@ -129,19 +129,32 @@ class PlainExchange(Exchange):
             self._collected += data
             self._count(len(self._collected))
         elif data != HEARTBEAT:
-            self._write_items(data)
+            self._write_items(bytes(data))
         elif self.format.says_end:
-            super().write(data, self._headers)
+            super().write(HEARTBEAT, self._headers)
 
     def write_large(self, data: Body, headers: Mapping[str, str]) -> None:
-        """Send the items of a large piece of a stream; one that is alone in it without a copy."""
-        item = None if headers is JSON else only_item_of(data)
-        if item is None:
-            self.write(bytes(data), headers)
-        elif not self.disconnected and not self.response_complete:
+        """Send the items of a large piece of a stream, large ones without a copy, or collect a piece of an answer."""
+        if headers is JSON:
+            self.write(data, headers)
+            return
+        small = bytearray()
+        for event in events_in(data):
+            item = item_in(event) if len(event) > JOIN_BYTES else None
+            if item is None:
+                small += event
+                small += b"\n\n"
+                continue
+            self.write(bytes(small), headers)
+            small.clear()
+            self._write_large_item(item)
+        self.write(bytes(small), headers)
+
+    def _write_large_item(self, item: memoryview) -> None:
+        if not self.disconnected and not self.response_complete:
             between = self.format.between if self._items else self.format.first
             super().write(between + self.format.before, self._headers)
-            super().write_large(item, self._headers)
+            self._write_uncopied(item, self._headers)
             self._items += 1
             self._send_items(self.format.after)
 

@@ -189,7 +189,7 @@ class HttpProtocol(RequestReceiver):
         principal = scope.get(PRINCIPAL)
         return self._holder if principal is None else str(principal.owner)
 
-    def send(self, data: Body) -> None:
+    def send(self, data: Body | memoryview) -> None:
         """Write to the client, unless the connection is closing; an answer need not look for that."""
         if not self.transport.is_closing():
             self.transport.write(data)

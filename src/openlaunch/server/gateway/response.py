@@ -43,7 +43,7 @@ class Connection(Protocol):
         """Return for whom memory of a request is counted: its owner, or else the client's address."""
         ...
 
-    def send(self, data: Body) -> None:
+    def send(self, data: Body | memoryview) -> None:
         """Write to the client, unless the connection is closing."""
         ...
 
@@ -190,6 +190,9 @@ class Response:
 
     def write_large(self, data: Body, headers: Mapping[str, str]) -> None:
         """Send a large piece of such an answer without a copy: the connection holds it until the client has it."""
+        self._write_uncopied(data, headers)
+
+    def _write_uncopied(self, data: Body | memoryview, headers: Mapping[str, str]) -> None:
         if self.disconnected or self.response_complete:
             return
         size, end = (b"%x\r\n" % len(data), b"\r\n") if self._chunked else (b"", b"")

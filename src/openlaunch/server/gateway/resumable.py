@@ -13,12 +13,12 @@ from typing import Generic, TypeVar
 
 from openlaunch.errors import NotFound
 from openlaunch.server.asgi import STREAM_HEADERS
+from openlaunch.server.prediction.values import events_in
 from openlaunch.server.settings import StreamSettings
 from openlaunch.wire.sse import LAST_EVENT_ID
+from openlaunch_worker.frames import Body
 
 Stream = TypeVar("Stream")
-
-_EVENT_END = b"\n\n"
 
 MAX_ENDED = 10_000
 """Streams that are kept after their end: what one takes beside its events is not counted."""
@@ -54,18 +54,15 @@ class Replay:
     def _answer_after(self, number: int) -> None:
         self.headers = {**STREAM_HEADERS, LAST_EVENT_ID: f"{self.id}-{number}"}
 
-    def add(self, data: bytes) -> bytes:
+    def add(self, data: Body) -> bytes:
         """Number and hold the events of a piece, which are whole, and return them as they are sent."""
-        # The data of an event is JSON, which has no line break in it.
-        end = len(data) - len(_EVENT_END)
-        bodies = [data[:end]] if data.find(b"\n") == end else data.split(_EVENT_END)[:-1]
         events = [
-            b"%b%d\n%b\n\n" % (self._prefix, number, body)
-            for number, body in enumerate(bodies, self.last + 1)
+            b"".join((self._prefix, b"%d\n" % number, event, b"\n\n"))
+            for number, event in enumerate(events_in(data), self.last + 1)
         ]
         self._events += events
         self.last += len(events)
-        numbered = b"".join(events)
+        numbered = events[0] if len(events) == 1 else b"".join(events)
         self.size += len(numbered)
         return numbered
 
@@ -134,7 +131,7 @@ class Resumables(Generic[Stream]):
             )
         return stream, int(number[:20])
 
-    def keep(self, replay: Replay, data: bytes) -> bytes:
+    def keep(self, replay: Replay, data: Body) -> bytes:
         """Number and hold the events of a piece, within the limits, and return them as they are sent."""
         events = replay.add(data)
         self._count(replay, len(events))

@@ -28,7 +28,7 @@ from openlaunch.tasks.states import failure
 from openlaunch.wire.sse import END_COMMENT, END_EVENT, RESUME
 from openlaunch_worker import answers
 from openlaunch_worker.documents import About
-from openlaunch_worker.frames import Body, Outcome
+from openlaunch_worker.frames import LARGE_BYTES, Body, Outcome
 
 if TYPE_CHECKING:
     from openlaunch.nodes.calls import TakenUp
@@ -190,9 +190,10 @@ class Stream(StreamCall):
 
     def piece(self, data: Body) -> None:
         self._uncredited += len(data)
+        is_large = type(data) is not bytes
         if self.replay is not None:
-            data = self._streams.resumables.keep(self.replay, bytes(data))
-        elif type(data) is not bytes:
+            data = self._streams.resumables.keep(self.replay, data)
+        if is_large:
             self._write_large(data)
             return
         exchange = self._exchange
@@ -252,10 +253,12 @@ class Stream(StreamCall):
                 else:
                     assert isinstance(payload, bytearray)
                     del payload[-_END_LENGTH:]
-            if self.replay is None and type(payload) is not bytes:
+            if type(payload) is not bytes:
+                if self.replay is not None:
+                    payload = self._streams.resumables.keep(self.replay, payload)
                 self._write_large(payload)
                 payload = b""
-            self._send_last(bytes(payload) + end)
+            self._send_last(payload + end)
 
     def failed(self, error: APIError) -> None:
         exchange = self._exchange
@@ -304,13 +307,17 @@ class Stream(StreamCall):
         if self._exchange is not None:
             self._exchange.drop()
         self._pieces.clear()
+        if len(missed) > LARGE_BYTES:
+            exchange.write(RESUMED, self._headers)
+            exchange.write_large(missed, self._headers)
+        else:
+            exchange.write(RESUMED + missed, self._headers)
         if self.replay.ended:
-            exchange.end(RESUMED + missed, self._headers)
+            exchange.end(b"", self._headers)
             return
         self._exchange = exchange
         exchange.on_gone = self.gone
         exchange.on_writable = self._grant
-        exchange.write(RESUMED + missed, self._headers)
         self._grant()
 
 

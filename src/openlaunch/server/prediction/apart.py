@@ -19,6 +19,7 @@ from typing import Any
 
 from openlaunch.errors import APIError, ServerError, Unavailable, Unprocessable
 from openlaunch.server.asgi import FAULT
+from openlaunch_worker.frames import LARGE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def _memory() -> int:
 
 def _answer(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:
     try:
-        return True, function(*args)
+        return True, _uncopied(function(*args))
     except APIError as error:
         return False, error
     except MemoryError:
@@ -185,6 +186,16 @@ def _why_ended(code: int | None) -> APIError:
     how = "could not be started" if code is None else f"was ended (exit code {code})"
     log.error("a process that checks requests %s", how)
     return Unavailable(f"the process that checks this {how}: try again", code="check_ended", retry_after=1)
+
+
+def _uncopied(value: Any) -> Any:
+    """Return a value whose large bytes come as a bytearray beside the pickle, of which the server makes no copy."""
+    if isinstance(value, bytes | bytearray):
+        return pickle.PickleBuffer(bytearray(value)) if len(value) >= LARGE_BYTES else value
+    if isinstance(value, tuple):
+        parts = [_uncopied(each) if isinstance(each, bytes | bytearray) else each for each in value]
+        return value._make(parts) if hasattr(value, "_make") else tuple(parts)
+    return value
 
 
 def _too_costly(limit: str) -> Unprocessable:

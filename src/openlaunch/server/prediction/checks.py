@@ -65,20 +65,26 @@ class Checks:
         """Check the document behind a request's parts; raises what `check_parts` does."""
         return await self._of_one(check_parts, "parts", owner, document, schemas)
 
-    async def files_in_json(self, owner: str, body: Body, *, args_alone: bool) -> bytes:
+    async def files_in_json(self, owner: str, body: Body, *, args_alone: bool) -> Body:
         """Return a request with parts as JSON; raises what `check_parts` does."""
         if len(body) <= QUICK_BYTES:
             return files_in_json(body, args_alone=args_alone)
-        found: bytes = await self._apart(owner, "files_in_json", body, args_alone)
+        found: Body = await self._apart(owner, "files_in_json", body, args_alone)
         return found
 
     async def inference(
-        self, owner: str, body: Body, head_size: int, signature: Signature, head: Mapping[str, str]
+        self,
+        owner: str,
+        body: Body,
+        head_size: int,
+        signature: Signature,
+        head: Mapping[str, str],
+        limit: int,
     ) -> Inference:
         """Read a request of the Open Inference Protocol; raises what `read_inference` does."""
         if is_light(body if head_size == len(body) else bytes(body[:head_size])):
-            return read_inference(body, head_size, signature, head)
-        found: Inference = await self._apart(owner, "inference", body, head_size, signature, head)
+            return read_inference(body, head_size, signature, head, limit)
+        found: Inference = await self._apart(owner, "inference", body, head_size, signature, head, limit)
         return found
 
     async def model(self, owner: str, body: Body) -> ModelInput:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from openlaunch.errors import BadRequest, Unprocessable
+from openlaunch.errors import BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server.prediction.forms import Form, Part
 from openlaunch.server.prediction.inputs import parse_json
 from openlaunch.server.prediction.signatures import Signature, Tensor
@@ -48,7 +48,9 @@ class Inference(NamedTuple):
     timeout: float | None
 
 
-def read_inference(body: Body, head_size: int, signature: Signature, head: Mapping[str, str]) -> Inference:
+def read_inference(
+    body: Body, head_size: int, signature: Signature, head: Mapping[str, str], limit: int
+) -> Inference:
     """Read a request whose first `head_size` bytes are JSON, and behind which the binary tensors are.
 
     `head` is what its answer begins with.
@@ -56,6 +58,7 @@ def read_inference(body: Body, head_size: int, signature: Signature, head: Mappi
     Raises:
         BadRequest: it is not such a request, or has other bytes than it says.
         Unprocessable: a tensor is not one that the function takes.
+        PayloadTooLarge: those that are JSON make it more than `limit` bytes.
     """
     asked = _request(parse_json(body if head_size == len(body) else bytes(body[:head_size])))
     if asked.id is not None:
@@ -70,6 +73,10 @@ def read_inference(body: Body, head_size: int, signature: Signature, head: Mappi
     }
     form = Form(parameters, [], wanted)
     written = _place(asked, body, head_size, signature, form)
+    if written is not None and len(written) > limit:
+        raise PayloadTooLarge(
+            f"the tensors are {len(written)} bytes as binary data, the limit is {limit} bytes"
+        )
     return Inference(form, written, _timeout(given.get(TIMEOUT)))
 
 

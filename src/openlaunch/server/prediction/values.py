@@ -71,12 +71,21 @@ def _status_of(code: object) -> int:
     return class_for_status(code).status
 
 
-def only_item_of(events: Body) -> bytes | None:
-    """Return the item of a piece of a stream that has one event alone, which is copied once; None for others."""
-    end = len(events) - len(_EVENT_END)
-    if events[: len(_ITEM_HEAD)] != _ITEM_HEAD or events.find(b"\n") != end:
-        return None
-    return bytes(memoryview(events)[len(_ITEM_HEAD) : end - len(TAIL)])
+def events_in(events: Body) -> Iterator[memoryview]:
+    """Give each event of a piece of a stream, without its end, and without a copy."""
+    view, start = memoryview(events), 0
+    while start < len(events):
+        end = events.find(b"\n", start)  # one byte is found ten times as fast as two
+        while end >= 0 and events[end + 1 : end + 2] != b"\n":
+            end = events.find(b"\n", end + 1)
+        end = len(events) if end < 0 else end
+        yield view[start:end]
+        start = end + len(_EVENT_END)
+
+
+def item_in(event: memoryview) -> memoryview | None:
+    """Return the item of an event, without a copy; None where it has none."""
+    return event[len(_ITEM_HEAD) : -len(TAIL)] if event[: len(_ITEM_HEAD)] == _ITEM_HEAD else None
 
 
 def parts_of(events: bytes) -> Iterator[tuple[bytes | None, bytes]]:

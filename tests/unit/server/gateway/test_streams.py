@@ -36,6 +36,8 @@ class Client:
             self.started, self.headers = True, headers
             self.got += data
 
+    write_large = write
+
     def end(self, data: bytes, headers: dict[str, str]) -> None:
         self.write(data, headers)
         self.ended = True

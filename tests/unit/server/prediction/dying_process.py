@@ -30,5 +30,7 @@ if __name__ == "__main__":
             "deep": _deep,
             "without_end": _without_end,
             "pid": os.getpid,
+            "bytes": bytes,
+            "bytes_in_a_tuple": lambda size: (1, bytes(size)),
         }
     )

@@ -9,6 +9,7 @@ import pytest
 
 from openlaunch.errors import APIError
 from openlaunch.server.prediction.apart import MEMORY_BYTES, ProcessApart
+from openlaunch_worker.frames import LARGE_BYTES
 
 
 @pytest.fixture
@@ -40,6 +41,14 @@ def test_a_failed_call_says_its_cause_and_the_next_one_is_answered(
         process.call(name, argument)
     assert (caught.value.status, caught.value.code) == (status, code)
     assert process.call("pid") > 0
+
+
+def test_large_bytes_come_in_the_buffer_into_which_they_were_read(process: ProcessApart) -> None:
+    """To make bytes of a pickle would hold Python's lock, and the event loop up."""
+    for size, kind in ((LARGE_BYTES - 1, bytes), (LARGE_BYTES, bytearray)):
+        alone, (_, within) = process.call("bytes", size), process.call("bytes_in_a_tuple", size)
+        assert (type(alone), type(within)) == (kind, kind)
+        assert len(alone) == len(within) == size
 
 
 def test_a_process_that_was_ended_while_idle_is_started_again(process: ProcessApart) -> None:

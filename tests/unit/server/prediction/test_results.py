@@ -15,7 +15,7 @@ from openlaunch.server.prediction.results import (
     pickled_body,
 )
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
-from openlaunch.server.prediction.values import PIECE_BYTES, only_item_of, parts_of, value_of
+from openlaunch.server.prediction.values import PIECE_BYTES, events_in, item_in, parts_of, value_of
 from openlaunch.server.proxies import Proxies
 from openlaunch.server.settings import Settings
 from openlaunch.tasks.states import failure
@@ -105,9 +105,13 @@ def test_a_value_of_backslashes_takes_no_longer_than_another():
     assert time.process_time() - begun < 0.4
 
 
-def test_the_only_item_of_a_piece_of_a_stream():
+def test_the_items_of_a_piece_of_a_stream_are_found_without_a_copy_of_them():
     event = b"data: " + HEAD + b'"a\\n"' + TAIL + b"\n\n"
-    assert only_item_of(event) == only_item_of(bytearray(event)) == b'"a\\n"'
-    assert [item for item, _ in parts_of(event)] == [only_item_of(event)]
-    for other in (event * 2, event[:-1], event[6:], b": end\n\n", b"", b"data: {}\n\n"):
-        assert only_item_of(other) is None
+    for piece in (event, bytearray(event), event * 3, event[:-2]):
+        found = list(events_in(piece))
+        assert {each.obj for each in found} == {piece} if isinstance(piece, bytes) else found[0].obj is piece
+        assert [item_in(each) for each in found] == [item for item, _ in parts_of(bytes(piece)) if item]
+        assert {bytes(item_in(each) or b"") for each in found} == {b'"a\\n"'}
+    for other in (event[6:], b": end\n\n", b"data: {}\n\n"):
+        assert [item_in(each) for each in events_in(other)] == [None]
+    assert list(events_in(b"")) == []

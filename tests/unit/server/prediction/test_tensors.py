@@ -4,13 +4,16 @@ import json
 
 import pytest
 
-from openlaunch.errors import BadRequest
+from openlaunch.errors import BadRequest, PayloadTooLarge
 from openlaunch.server.prediction.signatures import signature_of
 from openlaunch.server.prediction.tensors import read_inference
 from openlaunch.wire.bundles import BINARY, DERIVED
 
 ARRAY = {"type": ["array", "number", "boolean", "string"], BINARY: "array"}
 SIGNATURE = signature_of({"RequestSchema": {DERIVED: True, "properties": {"x": ARRAY}}})
+
+
+LIMIT = 1000
 
 
 def tensor(**more):
@@ -20,7 +23,7 @@ def tensor(**more):
 def refused(inputs, data=b""):
     head = json.dumps({"inputs": inputs}).encode()
     with pytest.raises(BadRequest) as caught:
-        read_inference(head + data, len(head), SIGNATURE, {})
+        read_inference(head + data, len(head), SIGNATURE, {}, LIMIT)
     return str(caught.value)
 
 
@@ -68,12 +71,18 @@ def test_what_is_no_tensor_is_refused(inputs, said):
     assert said in refused(inputs)
 
 
+def test_tensors_of_json_that_make_too_many_bytes_are_refused_where_they_are_read():
+    head = json.dumps({"inputs": [tensor(shape=[251], data=[1] * 251)]}).encode()
+    with pytest.raises(PayloadTooLarge, match="are 1004 bytes as binary data, the limit is 1000"):
+        read_inference(head, len(head), SIGNATURE, {}, LIMIT)
+
+
 def test_tensors_of_json_and_bytes_are_in_one_body():
     array = {"x": ARRAY, "y": ARRAY}
     signature = signature_of({"RequestSchema": {DERIVED: True, "properties": array}})
     binary = {"name": "y", "datatype": "INT8", "shape": [3], "parameters": {"binary_data_size": 3}}
     head = json.dumps({"inputs": [tensor(), binary]}).encode()
-    found = read_inference(head + b"abc", len(head), signature, {})
+    found = read_inference(head + b"abc", len(head), signature, {}, LIMIT)
     parts = {path[0]: bytes(found.body[part.start : part.end]) for path, part in found.form.files}
     assert parts == {"x": b"\0\0\x80\x3f\0\0\0\x40", "y": b"abc"}
 
