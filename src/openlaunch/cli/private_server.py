@@ -34,7 +34,7 @@ class _Leash:
         while os.read(self._pipe, 1024):
             pass
         self._gone = True
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGQUIT if self._temporary else signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
         self.tidy()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -46,9 +46,10 @@ class _Leash:
 
 
 def main() -> None:
-    """Serve until SIGTERM, or until the program that started this has ended."""
+    """Serve until SIGTERM or SIGQUIT, or until the program that started this has ended."""
     folder, what = sys.argv[1:]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server has a handler of its own
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until the server has a handler of its own
     leash = _Leash(Path(folder), temporary=what == "temporary")
     try:
         sys.exit(run(["serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", folder]))

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -121,12 +122,16 @@ class LocalServer:
         return text or "it wrote no log"
 
     def close(self) -> None:
-        """Stop the server and remove its temporary directory; harmless when called twice, and in forked processes."""
+        """Stop the server and remove its temporary directory; harmless when called twice, and in forked processes.
+
+        With a temporary directory, what runs is broken off; else it has `drain_seconds`, as with `openlaunch serve`.
+        """
         atexit.unregister(self.close)
         if os.getpid() != self._owner:
             return
         if self._process.poll() is None:
-            self._process.terminate()
+            # Nobody gets what runs in a temporary folder.
+            self._process.send_signal(signal.SIGQUIT if self._temporary else signal.SIGTERM)
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

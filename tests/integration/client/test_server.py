@@ -353,6 +353,15 @@ def test_a_private_server_ends_with_its_client():
     client.close()
 
 
+def test_a_private_server_with_a_temporary_folder_waits_for_nothing_that_runs():
+    server = LocalServer(settings={"drain_seconds": "3600"})
+    with server, openlaunch.LaunchClient(server.api_key, server.url) as client:
+        endpoint = client.deploy(slowly, name="slowly", endpoint_type="async", cpus=0.1, memory="64Mi")
+        task_id = endpoint.predict(args(seconds=3600)).async_task_id
+        eventually(lambda: client.get_task(task_id).status == "STARTED")
+    assert server._process.returncode == 0
+
+
 @pytest.mark.slow
 def test_tasks_and_waits_outlast_a_restart_of_the_server(tmp_path):
     with local(tmp_path) as client:

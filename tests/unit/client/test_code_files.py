@@ -245,7 +245,7 @@ def test_modules_in_a_zip_that_is_large_by_its_data_go_along_without_that(projec
         archive.writestr("weights.bin", "w" * 2000)
     monkeypatch.syspath_prepend(home / "heavy.zip")
     assert packed(late_import_of_a_large_zip) == {"modules/late_in_large.py"}
-    assert "heavy.zip has more than 1000 bytes: what is no code in it does not go along" in caplog.text
+    assert "heavy.zip has more than 1000 bytes: what is not code in it does not go along" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["import openlaunch", "import pytest", "import near", "from near import x"])

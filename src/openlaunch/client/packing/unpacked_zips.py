@@ -36,7 +36,7 @@ def _unpacked(archive: str, _changed: int, _size: int) -> Path | None:
         if _size_of(chosen) > MAX_UNPACKED:
             chosen = [one for one in chosen if one.filename.endswith(_CODE)]
             fits = _size_of(chosen) <= MAX_UNPACKED
-            left = "what is no code" if fits else "what its modules import late"
+            left = "what is not code" if fits else "what its modules import late"
             log.warning("%s has more than %s bytes: %s in it does not go along", archive, MAX_UNPACKED, left)
             if not fits:
                 return None
