@@ -12,21 +12,27 @@ import subprocess
 from benchmarks.harness import measure, report
 from benchmarks.harness.environments import ROOT, WORK, environment
 from benchmarks.harness.models import models
-from benchmarks.harness.processes import running
+from benchmarks.harness.processes import System, running
 from benchmarks.harness.queues import on_postgres, queues
-from benchmarks.harness.systems import MODEL, MODEL_REFERENCE, REFERENCE, STREAMING, SYNC, openlaunch
+from benchmarks.harness.systems import (
+    FAULTS,
+    MODEL,
+    MODEL_REFERENCE,
+    OURS,
+    REFERENCE,
+    STREAMING,
+    SYNC,
+)
 
 
-def _ours(script: str, *arguments: str, env: dict[str, str] | None = None) -> dict[str, object]:
-    """What a script of openlaunch/ measures, in its environment."""
-    system = openlaunch("async-def", "Openlaunch")
+def _ours(script: str, *arguments: str, env: dict[str, str] | None = None, system: System = OURS) -> object:
+    """What a script of openlaunch/ measures, in the environment of a system."""
     python = environment(system.name, system.requirements) / "python"
     command = [str(python), str(ROOT / "benchmarks" / "openlaunch" / script), *arguments]
     done = subprocess.run(
-        command, env={**os.environ, **(env or {})}, check=True, stdout=subprocess.PIPE, text=True, timeout=600
+        command, env={**os.environ, **(env or {})}, check=True, stdout=subprocess.PIPE, text=True, timeout=900
     )
-    answer: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _sync(short: bool) -> object:
@@ -56,7 +62,7 @@ def _postgres(short: bool) -> object:
 def _clients(short: bool) -> object:
     with (
         running(REFERENCE, measure.REFERENCE_PORT) as reference,
-        running(openlaunch("async-def", "Openlaunch"), measure.PORT) as found,
+        running(OURS, measure.PORT) as found,
     ):
         headers = "\n".join(f"{name}: {value}" for name, value in found.headers.items())
         env = {"BENCH_URL": found.url, "BENCH_HEADERS": headers, "BENCH_REFERENCE": reference.url}
@@ -78,6 +84,10 @@ def _nodes(short: bool) -> object:
     return _ours("nodes.py", "2" if short else "10", env={"PYTHONPATH": str(ROOT)})
 
 
+def _faults(short: bool) -> object:
+    return _ours("faults.py", "5" if short else "15", env={"PYTHONPATH": str(ROOT)}, system=FAULTS)
+
+
 SECTIONS = {
     "sync": _sync,
     "model": _model,
@@ -89,6 +99,7 @@ SECTIONS = {
     "starts": _starts,
     "growth": _growth,
     "nodes": _nodes,
+    "faults": _faults,
 }
 
 

@@ -46,6 +46,7 @@ def save(results: dict[str, Any]) -> None:
         ("starts", _starts),
         ("growth", _growth),
         ("nodes", _nodes),
+        ("faults", _faults),
     ):
         if name in results:
             parts.append(write(results[name]))
@@ -323,6 +324,35 @@ def _nodes(seen: dict[str, list[dict[str, float]]]) -> str:
         + _table(["worker", "connections", "p50 ms", "requests/s", *of_cpu], hop)
         + "\n"
         + _table(["endpoints registered", "requests/s", *of_cpu], endpoints)
+    )
+
+
+def _faults(seen: list[dict[str, Any]]) -> str:
+    said = {
+        "controller": "the controller (ours: the server that leads, which also answers half of the requests)",
+        "node": "a node with a worker",
+        "head": "Ray's head, and what ends with it a minute later",
+    }
+    rows = [
+        [
+            said[row["fault"]],
+            *(
+                text.format(row[system][name])
+                for system in ("ours", "serve")
+                for name, text in (("failed", "**{:,.0f}**"), ("answered", "{:,.0f}"), ("gap", "{:.1f}"))
+            ),
+        ]
+        for row in seen
+    ]
+    head = ["failed", "answered", "longest s without an answer"]
+    return (
+        "\n## What fails while processes are killed\n\nA Ray cluster of a head and two nodes on this machine, with a "
+        "worker or replica on each node, and eight callers. All processes of what is named are killed with SIGKILL. "
+        "Openlaunch has two servers, and Ray's scheduler places its workers; Ray Serve has a proxy on each node.\n\n"
+        + _table(
+            ["killed", *(f"Openlaunch: {each}" for each in head), *(f"Ray Serve: {each}" for each in head)],
+            rows,
+        )
     )
 
 

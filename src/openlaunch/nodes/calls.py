@@ -9,13 +9,16 @@ from openlaunch.engines.base import (
     BuildOrder,
     Capacity,
     ContainerError,
+    ContainerState,
     EngineError,
     EnvironmentInfo,
+    JobSpec,
     KeptWorker,
     LogLine,
     LogPart,
     NoRoom,
     Refused,
+    Resources,
     SharedWorker,
     Standing,
     WorkerExit,
@@ -152,6 +155,31 @@ class TakenUp:
     ahead: int
 
 
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """A job, and what it is to have of the node, or has: `held` is in the words of the node's engine."""
+
+    job_id: str
+    resources: Resources
+    held: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobStart:
+    """Which container to run, with what its job holds."""
+
+    job: JobSpec
+    held: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobLines:
+    """How many of the last lines of a job to read."""
+
+    job_id: str
+    lines: int
+
+
 class Call(Generic[A, R]):
     """One kind of call: its name, how its argument and its answer are written, and how long it may take."""
 
@@ -202,6 +230,18 @@ READ_LOGS: Final[Call[LogRead, list[LogLine]]] = Call("read_logs", LogRead, list
 FOLLOW: Final[Call[Follow, list[LogLine]]] = Call("follow", Follow, list[LogLine])
 POLL: Final[Call[str, list[LogLine]]] = Call("poll", str, list[LogLine])
 REMOVE_LOGS: Final[Call[str, None]] = Call("remove_logs", str, None)
+
+HOLD_JOB: Final[Call[HeldJob, str]] = Call("hold_job", HeldJob, str)
+KEEP_JOBS: Final[Call[list[HeldJob], None]] = Call("keep_jobs", list[HeldJob], None, 150.0)
+"""Has these jobs hold what they have. Whatever else the node has of the server's is removed."""
+START_JOB: Final[Call[JobStart, None]] = Call("start_job", JobStart, None, None)
+"""Fetches the image and starts the container, unless it is there."""
+JOB_STATE: Final[Call[str, ContainerState | None]] = Call("job_state", str, ContainerState | None, 150.0)
+WAIT_FOR_JOB: Final[Call[str, None]] = Call("wait_for_job", str, None, None)
+JOB_LINES: Final[Call[JobLines, list[str]]] = Call("job_lines", JobLines, list[str], 150.0)
+STOP_JOB: Final[Call[str, None]] = Call("stop_job", str, None, 150.0)
+REMOVE_JOBS: Final[Call[list[str], None]] = Call("remove_jobs", list[str], None, 150.0)
+RELEASE_JOB: Final[Call[str, None]] = Call("release_job", str, None)
 
 ENDED: Final[Call[Ended, None]] = Call("ended", Ended, None)
 BUILD: Final[Call[BuildNews, None]] = Call("build", BuildNews, None)

@@ -5,15 +5,13 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.engines.base import (
     Capacity,
-    ContainerError,
     EngineError,
     EngineEvents,
-    Jobs,
     KeptWorker,
     WorkerExit,
     WorkerSpec,
@@ -24,6 +22,7 @@ from openlaunch.nodes.builds import NodeBuilds
 from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.in_use import NodesInUse
+from openlaunch.nodes.jobs import NodeJobs
 from openlaunch.nodes.logs import NodeLogs
 from openlaunch.nodes.node import Node
 from openlaunch.nodes.placement import FewestWorkers, Placement
@@ -52,7 +51,7 @@ class NodesEngine:
         self.builds = NodeBuilds(self.connections, self._placement, self._background)
         self.logs = NodeLogs(self.connections, self._background)
         self.nodes = NodesInUse(self.connections)
-        self.jobs: Jobs = NoJobs()
+        self.jobs = NodeJobs(self.connections, self._placement, self._background)
         self._events: EngineEvents
         self._gateway: Gateway
         self._found_later: Callable[[KeptWorker], None] = lambda kept: None
@@ -69,6 +68,8 @@ class NodesEngine:
 
     def connected(self, node: Node, kept: list[KeptWorker]) -> None:
         self.builds.build_all(node)
+        if self.connections.epoch is not None:
+            self.jobs.lead(node)
         for each in _found(node, kept):
             self._found_later(each)
 
@@ -78,6 +79,7 @@ class NodesEngine:
         for node, link in self.connections.links():
             try:
                 kept += _found(node, await self.connections.lead(link))
+                self.jobs.lead(node)
             except EngineError as error:
                 log.error("the node %s can't be led: %s", node.address, error)
                 link.lose(str(error))
@@ -85,6 +87,7 @@ class NodesEngine:
 
     async def leave(self) -> None:
         self.connections.epoch = None
+        self.jobs.leave()
         for node, link in self.connections.links():
             node.workers.clear()
             with suppress(EngineError):
@@ -176,23 +179,3 @@ class NodesEngine:
 def _found(node: Node, kept: list[KeptWorker]) -> list[KeptWorker]:
     node.workers |= {each.worker_id: each.resources for each in kept}
     return kept
-
-
-class NoJobs:
-    """Refuses image jobs, which run on a server's own machine only."""
-
-    async def ids(self) -> list[str]:
-        return []
-
-    def hold(self, *given: object) -> NoReturn:
-        raise ContainerError(
-            "image jobs can't run on agents' nodes yet: run them by a server without --engine agents"
-        )
-
-    async def _refuse(self, *given: object) -> NoReturn:
-        self.hold()
-
-    fetch = start = state = wait = logs = stop = remove = release = _refuse
-
-    def resume(self, job_id: str, held: str) -> None:
-        """Hold nothing: no job of an earlier server runs here."""

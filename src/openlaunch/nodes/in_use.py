@@ -42,8 +42,11 @@ class NodesInUse:
 
     def remove(self, address: str) -> NodeInfo:
         node = self._node(address)
-        if node.workers:
-            raise EngineError(f"the node {node.address} has {len(node.workers)} workers: drain it first")
+        if node.held:
+            raise EngineError(
+                f"the node {node.address} has {len(node.workers)} workers and {len(node.jobs)} image jobs: drain it "
+                "first"
+            )
         self._connections.forget(node)
         self.on_removed(node.address)
         return node.info()

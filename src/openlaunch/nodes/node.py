@@ -29,6 +29,8 @@ class Node:
         """What of that workers may use, where a cluster's scheduler says so; None: all."""
         self.workers: dict[str, Resources] = {}
         """What each worker there was given."""
+        self.jobs: dict[str, Resources] = {}
+        """The same of image jobs."""
         self.environments: dict[str, str] = {}
         """The node's own id of each environment that is built there, by the id that the server uses."""
         self.unbuilt: set[str] = set()
@@ -37,6 +39,11 @@ class Node:
     @property
     def address(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def held(self) -> dict[str, Resources]:
+        """What each worker and each job there was given."""
+        return self.workers | self.jobs
 
     @property
     def capacity(self) -> Capacity:
@@ -79,7 +86,7 @@ class Node:
         of_kind = sum(is_of_kind(name, asked.gpu_type) for name in has.gpu_names)
         if has.gpu_names and of_kind < asked.gpus:
             return False
-        held = sorted((each.gpus for each in self.workers.values() if each.gpus), reverse=True)
+        held = sorted((each.gpus for each in self.held.values() if each.gpus), reverse=True)
         room = [1.0] * has.gpus
         for gpus in (*held, asked.gpus):
             fitting = sorted(
@@ -96,12 +103,12 @@ class Node:
         return sum(worker_id.startswith(f"{endpoint_id}.") for worker_id in self.workers)
 
     def info(self) -> NodeInfo:
-        count, used = len(self.workers), self.used()
+        count, used = len(self.held), self.used()
         return NodeInfo(self.address, self.name, self.problem, self.since, self.capacity, count, used)
 
     def used(self) -> Resources:
-        """Return what its workers were given, all together."""
-        given = self.workers.values()
+        """Return what its workers and jobs were given, all together."""
+        given = self.held.values()
         return Resources(
             sum(each.cpus for each in given),
             sum(each.memory for each in given),

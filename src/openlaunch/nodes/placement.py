@@ -2,11 +2,26 @@
 
 from typing import Protocol
 
-from openlaunch.engines.base import NoRoom, Resources, WorkerSpec
+from openlaunch.engines.base import NoRoom, Resources
 from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.node import Node
 
 MIB = 2**20
+
+
+class Placed(Protocol):
+    """What is placed: a worker, or an image job."""
+
+    @property
+    def worker_id(self) -> str: ...
+    @property
+    def endpoint_id(self) -> str: ...
+    @property
+    def environment(self) -> str: ...
+    @property
+    def resources(self) -> Resources: ...
+    @property
+    def ahead(self) -> int: ...
 
 
 class Placement(Protocol):
@@ -18,7 +33,7 @@ class Placement(Protocol):
     async def begin(self, nodes: Connections) -> None:
         """Place on these nodes from now on, and add those that are found."""
 
-    async def place(self, spec: WorkerSpec) -> Node:
+    async def place(self, spec: Placed) -> Node:
         """Return the node for a worker; raise `NoRoom`, which says what the worker waits for."""
 
     async def ask(self, endpoint_id: str, resources: Resources) -> None:
@@ -43,7 +58,7 @@ class FewestWorkers:
     async def begin(self, nodes: Connections) -> None:
         self._nodes = nodes
 
-    async def place(self, spec: WorkerSpec) -> Node:
+    async def place(self, spec: Placed) -> Node:
         fitting = [node for node in self._nodes if node.fits(spec.resources)]
         if not fitting:
             raise NoRoom(f"a worker waits for {words(spec.resources)} on a node")
@@ -54,7 +69,7 @@ class FewestWorkers:
                 environment in node.unbuilt,
                 node.count(spec.endpoint_id),
                 environment not in node.environments,
-                len(node.workers),
+                len(node.held),
             ),
         )
 

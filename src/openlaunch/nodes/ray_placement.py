@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import NoRoom, Resources, WorkerSpec
+from openlaunch.engines.base import NoRoom, Resources
 from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.node import Node, read_nodes
-from openlaunch.nodes.placement import FewestWorkers, words
+from openlaunch.nodes.placement import FewestWorkers, Placed, words
 from openlaunch.nodes.ray_bundles import (
     Bundle,
     Bundles,
@@ -114,7 +114,7 @@ class RayPlacement:
         return {
             worker_id: Place(ray_id, shape_of(given))
             for ray_id, node in self._agents.nodes.items()
-            for worker_id, given in node.workers.items()
+            for worker_id, given in node.held.items()
         }
 
     async def _pin(self, worker_id: str, place: Place) -> None:
@@ -134,7 +134,7 @@ class RayPlacement:
         )
         return node
 
-    async def place(self, spec: WorkerSpec) -> Node:
+    async def place(self, spec: Placed) -> Node:
         shape, usable = shape_of(spec.resources), self._agents.usable()
         bundle = self._bundles.free(shape, usable, self._running())
         if bundle is None:

@@ -187,7 +187,7 @@ class _Parts:
         self.stack.push_async_callback(self.recordings.stop)
 
     async def start_controller(self) -> None:
-        self.image_jobs = ImageJobs(self.settings, self.store, self.engine, self.data.logs, self.quotas)
+        self.image_jobs = ImageJobs(self.settings, self.store, self.engine, self.artifacts, self.quotas)
         self.stack.push_async_callback(self.controller.stop, 1.0)
         if self.cluster is None:
             await self.image_jobs.resume()

@@ -35,6 +35,7 @@ LED: Final = (
     routes.CREATION_LOGS + r"/.+",
     routes.NODES + r"(?:/.+)?",
     routes.ENVIRONMENTS + r"(?:/.+)?",
+    routes.DOCKER_IMAGE_BATCH_JOBS + r"/[^/]+/logs",
     r"/page/endpoints/[^/]+",
 )
 """The paths of what only the leader knows or may do."""

@@ -6,14 +6,14 @@ A server that starts finds the containers of its jobs again. Every step can be r
 import asyncio
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
+from openlaunch.artifacts.base import Artifacts
 from openlaunch.controller.gpus import gpu_problem
 from openlaunch.engines.base import ContainerError, ContainerState, Engine, JobSpec, NoRoom, Resources
-from openlaunch.errors import Forbidden, Unprocessable
+from openlaunch.errors import Forbidden, NotFound, Unavailable, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.endpoints.specs import spec_of_job
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 GPU_SECONDS = 0.5
 LOG_LINES = 10_000
+LOG_SECONDS = 10.0
+"""Limit on the time in which the log of a job that runs has to be read."""
 REASON_LINES = 5
 MAX_REASON = 2000
 KILLED = 137
@@ -81,7 +83,7 @@ def job_spec(resources: dict[str, Any]) -> EndpointSpec:
 class ImageJobs:
     """Runs the containers of docker-image batch jobs; `runner` is what starts and ends the jobs.
 
-    `logs` has what their containers printed.
+    `artifacts` have what the containers of ended jobs printed.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class ImageJobs:
         settings: JobSettings,
         store: Store,
         engine: Engine,
-        logs: Path,
+        artifacts: Artifacts,
         quotas: Quotas | None = None,
     ) -> None:
         self._store = store
@@ -97,7 +99,7 @@ class ImageJobs:
         self._engine = engine
         self._jobs = engine.jobs
         self._settings = settings
-        self._logs = logs
+        self._artifacts = artifacts
         self._turns = Turns(settings.max_running_batch_jobs)
         self.runner = JobRunner(
             store,
@@ -147,7 +149,7 @@ class ImageJobs:
     async def resume(self) -> None:
         """Have the jobs that run hold what they have. To be called before the controller starts workers."""
         for job in await self._store.read(job_store.list_unfinished):
-            self._jobs.resume(job.id, job.held)
+            self._jobs.resume(job.id, job.held, _resources(job))
 
     async def start(self, epoch: int) -> None:
         """Resume what an earlier server left, and remove the containers of jobs that it did not clear."""
@@ -163,12 +165,19 @@ class ImageJobs:
     async def read_log(self, owner: str, job_id: str) -> str:
         """Return the last lines that the job's container has printed."""
         await self.runner.get(owner, job_id)
-        path = self._log_path(job_id)
-        if not path.exists() and self.runner.has(job_id):
-            lines = await self._jobs.logs(job_id, LOG_LINES)
-            if lines or not path.exists():  # else the container was removed meanwhile
-                return "".join(f"{line}\n" for line in lines)
-        return await asyncio.to_thread(path.read_text, errors="replace") if path.exists() else ""
+        lines: list[str] = []
+        if self.runner.has(job_id) and not await self._has_log(job_id):
+            try:
+                async with asyncio.timeout(LOG_SECONDS):
+                    lines = await self._jobs.logs(job_id, LOG_LINES)
+            except (ContainerError, TimeoutError) as error:
+                text = (
+                    f"the log of the job {job_id} can't be read now: {error or 'its machine does not answer'}"
+                )
+                raise Unavailable(text, code="log_not_readable", retry_after=1) from None
+        if not lines and await self._has_log(job_id):  # also where the container was removed meanwhile
+            return (await self._artifacts.get(_log_key(job_id))).decode(errors="replace")
+        return "".join(f"{line}\n" for line in lines)
 
     async def _work(self, job: ImageJobRecord) -> JobEnd:
         async with self._turns.of(job.owner):
@@ -219,7 +228,7 @@ class ImageJobs:
     async def _hold(self, spec: JobSpec) -> str:
         while True:
             try:
-                return self._jobs.hold(spec.id, spec.resources)
+                return await self._jobs.hold(spec.id, spec.resources)
             except NoRoom:
                 await asyncio.sleep(GPU_SECONDS)
 
@@ -242,7 +251,7 @@ class ImageJobs:
             if state is not None:
                 if state.running:
                     await self._jobs.stop(job.id)
-                if not self._log_path(job.id).exists():
+                if not await self._has_log(job.id):
                     await self._keep_log(job.id)
                 await self._jobs.remove(job.id)
         except ContainerError as error:
@@ -250,19 +259,22 @@ class ImageJobs:
         await self._jobs.release(job.id)
 
     async def _keep_log(self, job_id: str) -> list[str]:
-        """Write the last lines of the container to the job's log, and return them."""
+        """Store the last lines of the container as the job's log, and return them."""
         lines = await self._jobs.logs(job_id, LOG_LINES)
-        await asyncio.to_thread(
-            _write_private, self._log_path(job_id), "".join(f"{line}\n" for line in lines)
-        )
+        text = "".join(f"{line}\n" for line in lines)
+        await self._artifacts.put(_log_key(job_id), text.encode(errors="replace"))
         return lines
 
-    def _log_path(self, job_id: str) -> Path:
-        return self._logs / f"{job_id}.log"
+    async def _has_log(self, job_id: str) -> bool:
+        try:
+            await self._artifacts.size(_log_key(job_id))
+        except NotFound:
+            return False
+        return True
 
     async def _delete_logs(self, job_ids: list[str]) -> None:
-        for job_id in job_ids:
-            self._log_path(job_id).unlink(missing_ok=True)
+        if job_ids:
+            await self._artifacts.delete(*map(_log_key, job_ids))
 
     async def _sweep(self) -> None:
         """Remove the containers of jobs that ended just before an earlier server did."""
@@ -281,14 +293,17 @@ def _order(job: ImageJobRecord, bundle: ImageJobBundleRecord) -> JobSpec:
         full_image_name(bundle.image_repository, bundle.image_tag),
         tuple(bundle.command),
         bundle.env,
-        Resources(job.spec.cores, job.spec.memory_bytes, job.spec.gpus, job.spec.gpu_type or ""),
+        _resources(job),
         config or {},
     )
 
 
-def _write_private(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o600)
+def _resources(job: ImageJobRecord) -> Resources:
+    return Resources(job.spec.cores, job.spec.memory_bytes, job.spec.gpus, job.spec.gpu_type or "")
+
+
+def _log_key(job_id: str) -> str:
+    return f"job-logs/{job_id}.log"
 
 
 def _reason(state: ContainerState, last_lines: list[str]) -> str:

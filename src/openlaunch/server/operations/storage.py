@@ -82,6 +82,7 @@ def _kinds(data: DataDir, result_seconds: float, batch_seconds: float, cache_byt
             "batch-inputs",
         ),
         _artifacts(data, "batch results", jobs, "batch-results"),
+        _artifacts(data, "job logs", jobs, "job-logs"),
         _artifacts(data, "payloads", ended, "payloads"),
         _artifacts(data, "results", ended, "results", "answers"),
         _artifacts(data, "recordings", "as `record` of their endpoint says", "recordings"),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from example_bundles import IMAGE_BUNDLE, image_job
 
+from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.engines.base import ContainerState
 from openlaunch.engines.gpus import GpuPool
 from openlaunch.engines.jobs import ContainerJobs
@@ -62,7 +63,7 @@ async def server(folder, containers, gpus):
     if not await store.read(lambda conn: image_jobs.get_bundle(conn, IMAGE_BUNDLE.id)):
         await store.write(lambda conn: image_jobs.insert_bundle(conn, IMAGE_BUNDLE))
     engine = SimpleNamespace(jobs=ContainerJobs(containers, gpus, folder / "jobs"))
-    jobs = ImageJobs(JobSettings(), store, engine, folder)
+    jobs = ImageJobs(JobSettings(), store, engine, FolderArtifacts(folder / "artifacts"))
     await jobs.resume()
     try:
         await jobs.start(epoch=0)
@@ -99,7 +100,7 @@ def test_a_triggers_job_that_a_quota_refuses_is_kept_as_a_failure_with_the_numbe
         quotas.set_all({"ada": {"gpus": 1, "workers": "unlimited", "cpus": "default"}})
         store = await SqliteStore.open(tmp_path / "store.db")
         engine = SimpleNamespace(jobs=None)
-        jobs = ImageJobs(JobSettings(), store, engine, tmp_path, quotas)
+        jobs = ImageJobs(JobSettings(), store, engine, FolderArtifacts(tmp_path / "artifacts"), quotas)
         try:
             await store.write(lambda conn: image_jobs.insert_bundle(conn, IMAGE_BUNDLE))
             due = [replace(image_job(gpus=1), id=f"imj_{number}") for number in range(2)]
