@@ -1,5 +1,6 @@
 """Servers on one database: what becomes of tasks, scaling and callers when one of them dies, hangs or stops."""
 
+import concurrent.futures
 import os
 import signal
 import time
@@ -260,3 +261,54 @@ def test_a_lost_leader_costs_no_task_no_model_and_little_time(
             for n in range(10):
                 request = EndpointRequest(args={"n": n}, idempotency_key=f"after-a-node-{n}")
                 assert direct.predict(request).value == n * n
+
+
+def around(name: str, file: str = "", meets: str = "") -> str:
+    import time
+    from pathlib import Path
+
+    import openlaunch
+
+    if file:
+        Path(file).touch()
+    while meets and not Path(meets).exists():
+        time.sleep(0.01)
+    return str(openlaunch.endpoint(name).predict(name="")) if name else "end"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_calls_that_wait_for_each_other_at_two_servers_are_refused(
+    servers: Servers, kind: str, tmp_path: Path
+) -> None:
+    """Each server has one of two requests, and no server alone sees that they wait for each other."""
+    names = ["one", "other"]
+    files = {name: str(tmp_path / name) for name in names}
+
+    def asked(server: ChaosServer, name: str, args: dict[str, str]) -> httpx2.Response:
+        preferred = {"Prefer": "wait=60"} if kind == "async" else {}
+        url = f"{server.url}/e/{name}"
+        return httpx2.post(url, json=args, headers=preferred, auth=(KEY, ""), timeout=100)
+
+    with (
+        agents(1, token=TOKEN) as nodes,
+        servers.two(**settings_of(nodes, TOKEN)) as (first, second),
+        client_of(first) as client,
+        concurrent.futures.ThreadPoolExecutor() as threads,
+    ):
+        for name in names:
+            client.deploy(around, name=name, endpoint_type=kind, max_workers=1, per_worker=1, **LITTLE)
+        for server in (first, second):
+            for name in names:
+                eventually(lambda server=server, name=name: asked(server, name, {"name": ""}).text == '"end"')
+        began = time.monotonic()
+        both = [
+            threads.submit(asked, server, name, {"name": other, "file": files[name], "meets": files[other]})
+            for server, name, other in zip((first, second), names, reversed(names), strict=True)
+        ]
+        answers = [each.result() for each in both]
+        assert sorted(answer.status_code for answer in answers) == [200, 500]
+        assert any("would wait for ever" in answer.text for answer in answers)
+        assert time.monotonic() - began < 30
+        for server in (first, second):
+            for name in names:
+                eventually(lambda server=server, name=name: asked(server, name, {"name": ""}).text == '"end"')

@@ -113,7 +113,7 @@ def _routes(context: Context, resolver: EndpointResolver, answers: Answers) -> t
     if context.reach is not None:
         sync.streams.elsewhere = StreamsElsewhere(context.name, context.reach)
     tasks = TaskRoutes(resolver, schemas, context.tasks, urls, files)
-    by_name = ByName(resolver, schemas, sync, context.tasks, urls, files)
+    by_name = ByName(resolver, schemas, sync, context.tasks, urls, files, context.workers.waits)
     of_models = resolver, context.model_names, schemas, sync, context.keyring.use.tokens
     models, completions = ModelRoutes(*of_models), CompletionRoutes(*of_models)
     inference = InferenceRoutes(resolver, context.lanes, schemas, sync, context.health)

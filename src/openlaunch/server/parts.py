@@ -25,6 +25,7 @@ from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.loads import Loads
 from openlaunch.server.dispatch.recordings import Recordings
 from openlaunch.server.dispatch.traced_starts import trace_starts
+from openlaunch.server.dispatch.waits import Waits
 from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.secrets import Secrets, SecretValues
 from openlaunch.server.endpoints.service import Endpoints
@@ -168,6 +169,7 @@ class _Parts:
             loads = Loads(messages, self.lanes, lambda: self.controller.leads, demand)
             self.lanes.load_elsewhere, demand = loads.of, loads.wanted
             loads.start()
+            self.workers.waits = Waits(messages, self.lanes)
             self.nodes.nodes.on_removed = messages.removed
             messages.on_removed = self.nodes.nodes.removed_elsewhere
             self.stack.push_async_callback(loads.stop)

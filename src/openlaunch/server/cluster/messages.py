@@ -22,6 +22,8 @@ COLLECT_SECONDS = 0.005
 MAX_IDS = 200
 """The most tasks of one message: with 8,000 bytes PostgreSQL refuses it."""
 MAX_COUNTS = 40
+MAX_BYTES = 7000
+"""The most of one message of waits, whose entries differ in size."""
 MAX_PENDING = 100_000
 """The most tasks that wait to be sent; of more than that the other servers hear by looking into the store."""
 
@@ -38,6 +40,7 @@ class Messages:
         self.on_used: Callable[[Iterable[tuple[str, int]], Iterable[tuple[str, str, int]]], None] = (
             lambda requests, tokens: None
         )
+        self.on_waits: Callable[[str, list[Any], bool], None] = lambda server, waits, begins: None
         self.on_removed: Callable[[str], None] = lambda address: None
         self.on_changed: Callable[[set[str]], None] = lambda tables: None
         self.on_leader_left: Callable[[], None] = lambda: None
@@ -49,6 +52,7 @@ class Messages:
         self._ended: list[str] = []
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._loads: dict[str, tuple[int, int]] = {}
+        self._waits: list[Any] | None = None
         self._removed: list[str] = []
         self._requests: Counter[str] = Counter()
         self._tokens: Counter[Account] = Counter()
@@ -56,6 +60,11 @@ class Messages:
         self._due = False
         self._background = BackgroundTasks("messages to the other servers could not be sent")
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def gateway(self) -> str:
+        """The name of this server among the others."""
+        return self._records.gateway
 
     def start(self) -> None:
         """Hear what others send from now on."""
@@ -90,6 +99,12 @@ class Messages:
         if self.others:
             self._requests.update(requests)
             self._tokens.update(tokens)
+            self._collect()
+
+    def waits(self, waits: list[Any]) -> None:
+        """Tell the others of all calls that stand still here unless theirs move."""
+        if self.others:
+            self._waits = waits
             self._collect()
 
     def removed(self, address: str) -> None:
@@ -133,6 +148,8 @@ class Messages:
         requests, self._requests = list(self._requests.items()), Counter()
         tokens, self._tokens = [[*key, count] for key, count in self._tokens.items()], Counter()
         messages: list[dict[str, Any]] = [{"changed": changed}] if changed else []
+        waits, self._waits = self._waits, None
+        messages += [] if waits is None else _in_parts(waits)
         removed, self._removed = self._removed, []
         messages += [{"removed": address} for address in removed]
         messages += [{"ended": ended[at : at + MAX_IDS]} for at in range(0, len(ended), MAX_IDS)]
@@ -156,6 +173,8 @@ class Messages:
             self.on_waiting(endpoint_id, owner, count)
         for endpoint_id, running, waiting in message.get("load", ()):
             self.on_load(message["from"], endpoint_id, running, waiting)
+        if "waits" in message:
+            self.on_waits(message["from"], message["waits"], message["begins"])
         if address := message.get("removed"):
             self.on_removed(address)
         if "used" in message or "tokens" in message:
@@ -164,3 +183,15 @@ class Messages:
             self.on_changed(set(tables))
         if message.get("left"):
             self.on_leader_left()
+
+
+def _in_parts(waits: list[Any]) -> list[dict[str, Any]]:
+    parts: list[list[Any]] = [[]]
+    size = 0
+    for each in waits:
+        size += len(json.dumps(each))
+        if size > MAX_BYTES and parts[-1]:
+            parts.append([])
+            size = len(json.dumps(each))
+        parts[-1].append(each)
+    return [{"waits": part, "begins": at == 0} for at, part in enumerate(parts)]

@@ -208,7 +208,18 @@ class Lane:
         most = self.endpoint.spec.max_workers
         if self._pools.free_slots() or most is None or len(workers) < most:
             return None
-        return [work for worker in workers.values() for work in worker.running.values()]
+        return self.running()
+
+    def running(self) -> list[Work]:
+        """Return what this server has running in the endpoint's workers."""
+        return [work for worker in self._pools.by_id.values() for work in worker.running.values()]
+
+    def most_slots(self) -> int | None:
+        """Return how many slots the workers have; None where another worker may come."""
+        workers, most = self._pools.by_id.values(), self.endpoint.spec.max_workers
+        if most is None or len(workers) < most:
+            return None
+        return sum(self.endpoint.spec_of(worker.generation).slots for worker in workers)
 
     def serves(self, worker: WorkerLink) -> bool:
         """Tell whether another worker of the same bundle has answered a moment ago."""

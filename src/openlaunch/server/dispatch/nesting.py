@@ -2,13 +2,15 @@
 
 import asyncio
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from openlaunch.errors import APIError, Conflict
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.server.dispatch.work import Work
+from openlaunch.server.dispatch.waits import Standing, Wait, Waits, by_work
+from openlaunch.server.dispatch.work import TASK_NAME, Work
 
 PARENT = "openlaunch.parent"
 """Where the scope of a request that a worker makes has the work for which it makes it."""
@@ -22,8 +24,13 @@ class TaskWait:
     """A worker's wait for a task that it has submitted, beside the calls that it makes."""
 
     def __init__(
-        self, waiting: asyncio.Task[Any], work_of: Callable[[], Work | None], is_held: Callable[[], bool]
+        self,
+        task_id: str,
+        waiting: asyncio.Task[Any],
+        work_of: Callable[[], Work | None],
+        is_held: Callable[[], bool],
     ) -> None:
+        self.name = TASK_NAME + task_id
         self.error: APIError | None = None
         """Why the wait was ended."""
         self.is_doubtful = False
@@ -57,6 +64,18 @@ class TaskWait:
         self._waiting.cancel()
 
 
+Call = Work | TaskWait
+
+
+def _circle(lane: Lane) -> Conflict:
+    return Conflict(
+        f"the call of the endpoint {lane.endpoint.name!r} would wait for ever: requests that wait for it "
+        "have all of its slots. Give it more workers (max_workers) or slots (per_worker), or do not call "
+        "in a circle",
+        code="call_cycle",
+    )
+
+
 def _waited_for(child: Work | TaskWait, lane: Lane) -> Work | Lane | TaskWait:
     """Return what a call waits for: the work that runs for it, or a slot of the lane."""
     if isinstance(child, TaskWait):
@@ -67,7 +86,13 @@ def _waited_for(child: Work | TaskWait, lane: Lane) -> Work | Lane | TaskWait:
 class Nesting:
     """The calls under way that workers make, and who waits for whom. Used in the event loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: Waits | None = None) -> None:
+        """Take what hears of calls at other servers that use the same workers."""
+        self._elsewhere = elsewhere
+        self._looked_at = 0.0
+        self._numbers: dict[Work, int] = {}
+        """By work that makes calls or is one: what names it to other servers, for as long as it is under way."""
+        self._count = itertools.count()
         self._children: dict[Work, dict[Work | TaskWait, Lane]] = {}
         """By the work that makes the calls: those that have not ended, with the lanes in which they run or wait."""
         self._made: dict[Work, Counter[bytes]] = {}
@@ -121,7 +146,7 @@ class Nesting:
         self._timer = None
         self._made = {work: made for work, made in self._made.items() if not work.cancelled}
         self._tasks = {work: tasks for work, tasks in self._tasks.items() if not work.cancelled}
-        refused = self._refuse_stuck()
+        refused = self._refuse_stuck() or self._refuse_stuck_elsewhere()
         if self._children or self._made or self._tasks:
             self._look_later(SOON_SECONDS if refused else LOOK_SECONDS)
 
@@ -149,15 +174,59 @@ class Nesting:
             if isinstance(child, TaskWait) and not child.is_doubtful:
                 child.is_doubtful = True
                 return False
-            child.refused(
-                Conflict(
-                    f"the call of the endpoint {lane.endpoint.name!r} would wait for ever: requests that wait for it "
-                    "have all of its slots. Give it more workers (max_workers) or slots (per_worker), or do not call "
-                    "in a circle",
-                    code="call_cycle",
-                )
-            )
+            child.refused(_circle(lane))
         return bool(waiting)
+
+    def _refuse_stuck_elsewhere(self) -> bool:
+        """Refuse the call that stands still with others at several servers, if that is one of this server."""
+        now = self._loop.time()
+        if self._elsewhere is None or now < self._looked_at + LOOK_SECONDS:
+            return False
+        self._looked_at = now
+        under_way = {*self._children, *itertools.chain(*self._children.values())}
+        self._numbers = {work: number for work, number in self._numbers.items() if work in under_way}
+        standing, calls = self._standing(self._elsewhere)
+        found = self._elsewhere.look(standing)
+        if found is None:
+            return False
+        child, lane = calls[found]
+        child.refused(_circle(lane))
+        return True
+
+    def _standing(self, elsewhere: Waits) -> tuple[list[Standing], dict[tuple[str, Wait], tuple[Call, Lane]]]:
+        """Return the work that may stand still, as other servers know it, and each of its calls."""
+        endpoints = by_work(elsewhere.lanes) if self._children else {}
+        found: list[Standing] = []
+        calls: dict[tuple[str, Wait], tuple[Call, Lane]] = {}
+        for parent, children in self._children.items():
+            waits = [self._wait_of(child, lane) for child, lane in children.items()]
+            name, endpoint_id = self._name_of(parent), endpoints.get(parent)
+            sure = [wait for wait in waits if wait is not None]
+            if endpoint_id is not None and len(sure) == len(waits):
+                found.append(Standing(name, endpoint_id, tuple(sure)))
+                calls |= zip(((name, wait) for wait in sure), children.items(), strict=True)
+        return found, calls
+
+    def _wait_of(self, child: Call, lane: Lane) -> Wait | None:
+        """Return what a call waits for, as other servers know it; None for what moves."""
+        waited_for = _waited_for(child, lane)
+        if isinstance(waited_for, Work):
+            return Wait(self._name_of(waited_for), "") if waited_for in self._children else None
+        if waited_for is not lane:
+            return None
+        task = child.name if isinstance(child, TaskWait) else ""
+        return Wait(task, lane.endpoint.id, 0 if isinstance(child, TaskWait) else self._number_of(child))
+
+    def _name_of(self, work: Work) -> str:
+        assert self._elsewhere is not None
+        if (kept := work.kept) is not None:
+            return kept.name
+        return f"{self._elsewhere.gateway}-{self._number_of(work)}"
+
+    def _number_of(self, work: Work) -> int:
+        if work not in self._numbers:
+            self._numbers[work] = next(self._count)
+        return self._numbers[work]
 
     def _stuck(self) -> set[Work]:
         """Return the work that stands still: each call that it makes waits for a slot that other such work holds.

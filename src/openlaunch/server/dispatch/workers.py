@@ -14,6 +14,7 @@ from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.link_server import LinkServer
 from openlaunch.server.dispatch.member import Member
 from openlaunch.server.dispatch.starts import Starts
+from openlaunch.server.dispatch.waits import Waits
 from openlaunch.server.dispatch.work import Call, Work
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.settings import WorkerSettings
@@ -38,6 +39,8 @@ class Workers:
         self._links = LinkServer(self._use_token)
         self.seats: Seats | None = None
         """Over which requests go to workers on nodes; None where workers are on this machine."""
+        self.waits: Waits | None = None
+        """Calls at other servers that use the same workers."""
         self._members: dict[str, Member] = {}
         self._expected: dict[str, Member] = {}
         """By token: those that have not connected."""

@@ -16,6 +16,7 @@ from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope, header, headers_of
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.nesting import Nesting, TaskWait, parent_of
+from openlaunch.server.dispatch.waits import Waits
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
@@ -77,6 +78,7 @@ class ByName:
         queue: TaskService,
         urls: SignedURLs,
         files: FilesById,
+        waits: Waits | None = None,
     ) -> None:
         self._files = files
         self._resolver = resolver
@@ -86,7 +88,7 @@ class ByName:
         self._urls = urls
         self._tasks = RequestTasks()
         self._inflater = Inflater()
-        self._nesting = Nesting()
+        self._nesting = Nesting(waits)
 
     def takes(self, method: bytes, path: bytes) -> bool:
         """Return whether a request is answered here; the description of an endpoint is not."""
@@ -237,11 +239,13 @@ class ByName:
         """Wait for a task; raise Conflict where a worker waits, and the task would wait for what that runs."""
         parent = parent_of(exchange.scope)
         lane = None if parent is None else self._nesting.lane_of(parent, task_id)
-        if parent is None or lane is None or self._queue.is_shared:
+        if parent is None or lane is None:
             return await found
         waiting = asyncio.create_task(found)
         runner = self._queue.runner
-        wait = TaskWait(waiting, lambda: runner.running_work(task_id), lambda: task_id in runner.held())
+        wait = TaskWait(
+            task_id, waiting, lambda: runner.running_work(task_id), lambda: task_id in runner.held()
+        )
         self._nesting.begin(parent, wait, lane)
         try:
             return await waiting

@@ -64,8 +64,6 @@ class TaskService:
         self.control = TaskControl(shared, self.runner, self.submitter)
         self.housekeeper = Housekeeper(shared, self.runner, self._claimer)
         self.retention = Retention(shared)
-        self.is_shared = messages is not None
-        """Whether other servers run tasks, too."""
         if messages is not None:
             self._hub.on_ended = messages.ended
             messages.on_ended = self._ended_elsewhere
