@@ -36,7 +36,10 @@ RECENT_SECONDS = 10
 """How much older than a minute what is not yet in a minute's point may be."""
 
 FRESH_SECONDS = 1.0
-"""For how long a list is shown again: the pages that are open share it."""
+"""For how long a list is shown again to all who ask."""
+
+OPEN_SECONDS = 2.5
+"""The same for pages that are open and have an older one: half of the time after which they ask again."""
 
 KEPT_SECONDS = 60.0
 """For how long it is known what was in a list that nobody asks for."""
@@ -140,7 +143,7 @@ class _List:
 
 
 class Summaries:
-    """Makes lists of the last minute of endpoints; who asks within a second gets the same one.
+    """Makes lists of the last minute of endpoints; who asks at about the same time gets the same one.
 
     Used in the event loop's thread, which no part of the work holds for long, however many endpoints there are.
     """
@@ -161,7 +164,7 @@ class Summaries:
 
     async def of(self, owner: str) -> bytes:
         """Return the list of an owner's endpoints, or everybody's, as JSON: those with trouble first."""
-        made = await self._list(owner)
+        made = await self._list(owner, FRESH_SECONDS)
         if not made.whole:
             made.whole = b'{"endpoints":[%b]}' % _joined(made.lines)
         return made.whole
@@ -171,7 +174,7 @@ class Summaries:
 
         `endpoints` are those that have changed, in any order; `order` are all ids, or null where it is as it was.
         """
-        made = await self._list(owner)
+        made = await self._list(owner, OPEN_SECONDS if known else FRESH_SECONDS)
         name, _, number = known.partition("-")
         since = int(number) if name == self._name and number.isdecimal() else 0
         if since in made.changes:
@@ -184,9 +187,9 @@ class Summaries:
             made.changes[since] = answer
         return answer
 
-    async def _list(self, owner: str) -> _List:
+    async def _list(self, owner: str, seconds: float) -> _List:
         now = monotonic()
-        if owner not in self._made or now - self._made[owner][0] >= FRESH_SECONDS:
+        if owner not in self._made or now - self._made[owner][0] >= seconds:
             self._made = {each: made for each, made in self._made.items() if now - made[0] < KEPT_SECONDS}
             self._last = {each: made for each, made in self._last.items() if each in self._made}
             self._made[owner] = now, asyncio.create_task(self._make(owner))

@@ -11,6 +11,7 @@ from openlaunch.server.metrics.histograms import SECONDS, SIZES, Histogram
 from openlaunch.server.metrics.models import ModelCounts
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.workers import WorkerEnd
+from openlaunch_worker.frames import Outcome
 
 MAX_GENERATIONS = 8
 """Generations that are counted apart; the counts of older ones are kept together."""
@@ -40,6 +41,7 @@ FAILED = (Ended.MODEL_ERROR, Ended.SERVER_ERROR, Ended.DEADLINE)
 _OF_ANSWERS = (Ended.OK, Ended.MODEL_ERROR, Ended.OK, Ended.SERVER_ERROR, Ended.OK)
 """By the outcome of a worker's answer; what is unserved has none yet."""
 
+_SUCCESS = Outcome.SUCCESS.value
 _SUMS = ("request_bytes", "response_bytes", "resumes", "input_tokens", "output_tokens", "cached_tokens")
 _TOO_MANY, _DEADLINE, _FIRST_OF_SERVER = 429, 504, 500
 
@@ -101,15 +103,18 @@ class PredictionCounts:
         """Count a prediction that a worker has answered now; `began` is 0 where it need not wait for a slot."""
         now = monotonic()
         seconds = now - started
-        self._answers[outcome] += 1
         if began:
+            self._answers[outcome] += 1
             self._waited.observe(started - began)
             self._ran.observe(seconds)
             self._whole.observe(now - began)
-        else:  # in place of `observe`, whose call would cost as much as all of this
-            direct = self._direct
-            direct.counts[bisect_left(SECONDS, seconds)] += 1
-            direct.sum += seconds
+            return
+        if outcome:  # others of these are counted by their time alone
+            self._answers[outcome] += 1
+            self._answers[_SUCCESS] -= 1
+        direct = self._direct  # in place of `observe`, whose call would cost as much as all of this
+        direct.counts[bisect_left(SECONDS, seconds)] += 1
+        direct.sum += seconds
 
     def refused(self, error: APIError) -> None:
         """Count a prediction that was refused before it waited for a slot."""
@@ -154,6 +159,7 @@ class PredictionCounts:
         ended = self._ended.copy()
         for outcome, count in zip(_OF_ANSWERS, self._answers, strict=True):
             ended[outcome] += count
+        ended[Ended.OK] += sum(self._direct.counts)
         return ended
 
     @property
@@ -176,7 +182,7 @@ class PredictionCounts:
     @property
     def activity(self) -> int:
         """How many have ended."""
-        return sum(self._answers) + sum(self._ended)
+        return sum(self._answers) + sum(self._direct.counts) + sum(self._ended)
 
     def add(self, other: "PredictionCounts") -> None:
         """Count all that another one has counted."""

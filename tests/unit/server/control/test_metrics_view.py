@@ -70,7 +70,8 @@ def test_what_has_failed_since_the_last_look_is_on_top_of_the_next_list():
 
 
 def test_a_page_that_has_the_list_gets_what_is_new_in_it(monkeypatch):
-    monkeypatch.setattr(metrics_view, "FRESH_SECONDS", 0)
+    for name in ("FRESH_SECONDS", "OPEN_SECONDS"):
+        monkeypatch.setattr(metrics_view, name, 0)
     lanes = [lane(number) for number in range(1, 4)]
     context = context_of(lanes)
 
