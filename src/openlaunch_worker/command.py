@@ -16,6 +16,7 @@ from openlaunch_worker.hooks import Hooks
 from openlaunch_worker.leash import EXIT_NOT_FOUND
 from openlaunch_worker.module_command import own_command
 from openlaunch_worker.server_process import ASKED, ServerProcess, free_port, health_of
+from openlaunch_worker.sleeping import Sleeping
 
 STOP_SECONDS: Final = 2.0
 
@@ -47,7 +48,8 @@ def start_command(
     server.wait(port, route, flavor["readiness_initial_delay_seconds"])
     server.watch()
     predict = Forwarder("the command", port, limits.max_result_bytes).predict(flavor, streaming)
-    return predict, Hooks(health_of(port, route, limits.health_timeout * ASKED))
+    health = health_of(port, route, limits.health_timeout * ASKED)
+    return predict, Hooks(health, sleep=Sleeping.of(port, flavor))
 
 
 def _environ(own: dict[str, str], port: int) -> dict[str, str]:

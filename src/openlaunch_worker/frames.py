@@ -19,6 +19,9 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     RENEW        replace this worker when another can serve; why, as text
     BATCH        u32: how many requests a batch had, which has ended
     UNHEALTHY    once: as LEAVING, because the bundle's health_fn says no
+    ASLEEP       the bundle's server sleeps; if it does not, why, as text
+                                                   SLEEP   put the bundle's server to sleep; nothing runs
+    AWAKE        it is awake again, likewise       WAKE    wake it up
     WANTS_CONTEXT  before READY: each REQUEST is
                  to have a CONTEXT before it       CONTEXT  JSON, `documents.About`: about the next REQUEST
     PROGRESS     JSON {"fraction", "text"}: how far a request is, whose CONTEXT says that this is heard
@@ -80,6 +83,8 @@ class Kind(IntEnum):
     PARTIAL = 13
     BATCH = 14
     UNHEALTHY = 15
+    ASLEEP = 23
+    AWAKE = 24
     START = 16
     BUNDLE = 17
     REQUEST = 18
@@ -87,6 +92,8 @@ class Kind(IntEnum):
     CREDIT = 20
     DRAIN = 21
     CONTEXT = 22
+    SLEEP = 25
+    WAKE = 26
 
 
 class Flags(IntFlag):

@@ -16,10 +16,14 @@ HOOKS: Final = ("health_fn", "shutdown_fn")
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """A worker's two hooks, which need no arguments; None where the bundle has none."""
+    """A worker's two hooks, which need no arguments; None where the bundle has none.
+
+    `sleep` puts the bundle's own server to sleep, or with False wakes it up, where it has routes for that.
+    """
 
     health_fn: Callable[[], Any] | None = None
     shutdown_fn: Callable[[], Any] | None = None
+    sleep: Callable[[bool], None] | None = None
 
 
 class Unhealthy(Exception):
@@ -57,18 +61,21 @@ async def watch(
     timeout: float,
     tell: Callable[[str], None],
     is_idle: Callable[[], bool],
+    is_awake: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Call health_fn every `interval` seconds, until it says no; `tell` gets the reason."""
+    """Call health_fn every `interval` seconds while the worker is awake, until it says no; `tell` gets the reason."""
     if hooks.health_fn is None:
         return
     while True:
         await asyncio.sleep(interval)
+        if not is_awake():
+            continue
         was_idle = is_idle()
         try:
             problem = await problem_of(hooks.health_fn, timeout)
         except NoAnswer as silence:
             problem = str(silence) if was_idle and is_idle() else None
-        if problem is not None:
+        if problem is not None and is_awake():
             tell(problem)
             return
 
@@ -83,6 +90,17 @@ async def shut_down(hooks: Hooks, timeout: float) -> None:
         log(f"shutdown_fn has not returned within {timeout:g} s, and is left")
     except Exception as error:
         log(f"shutdown_fn failed:\n{user_traceback(error)}".rstrip())
+
+
+async def put_to_sleep(sleep: Callable[[bool], None], asleep: bool, timeout: float) -> str:
+    """Put the bundle's own server to sleep, or wake it up, and return why that has failed; "" where it has not."""
+    try:
+        await _call(lambda: sleep(asleep), timeout)
+    except _Late:
+        return f"it has taken over {timeout:g} s"
+    except Exception as error:
+        return str(error) if isinstance(error, Unhealthy) else one_line(error)
+    return ""
 
 
 class _Late(Exception):

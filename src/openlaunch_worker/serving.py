@@ -17,7 +17,7 @@ from openlaunch_worker.context_runner import ContextRunner
 from openlaunch_worker.documents import About, Limits
 from openlaunch_worker.frame_reader import FrameReader
 from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, Kind, encode
-from openlaunch_worker.hooks import Hooks, shut_down, watch
+from openlaunch_worker.hooks import Hooks, put_to_sleep, shut_down, watch
 from openlaunch_worker.memory import MEMORY
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.process import EXIT_SECONDS, log
@@ -27,6 +27,9 @@ from openlaunch_worker.threads import ThreadPool
 
 LEAVE_SECONDS: Final = 2.0
 """How long the server has to answer a LEAVING, which keeps requests from being on their way to a worker that ends."""
+
+SLEEP_SECONDS: Final = 660.0
+"""How long the bundle's own server may take to fall asleep, and to wake up."""
 
 DRAIN_SECONDS: Final = 30.0
 """How long requests may run after a SIGTERM. After a DRAIN the server limits the time."""
@@ -49,6 +52,8 @@ class Connection(asyncio.BufferedProtocol):
         self._hooks = hooks
         self._health: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
+        self._sleeping: asyncio.Task[None] | None = None
+        self._is_awake = True
         self._limits = limits
         self._thread = thread
         self._on_end = on_end
@@ -95,7 +100,8 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
             limits, unhealthy = self._limits, partial(self.ask, Kind.UNHEALTHY)
             times = limits.health_interval, limits.health_timeout
-            checks = watch(self._hooks, *times, unhealthy, lambda: self._runner.idle)
+            states = (lambda: self._runner.idle), (lambda: self._is_awake)
+            checks = watch(self._hooks, *times, unhealthy, *states)
             self._health = asyncio.create_task(checks, name="health")
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -137,10 +143,20 @@ class Connection(asyncio.BufferedProtocol):
             self._runner.cancel(request_id)
         elif kind == Kind.DRAIN:
             self.drain()
+        elif kind in (Kind.SLEEP, Kind.WAKE) and (sleep := self._hooks.sleep) is not None:
+            self._sleeping = asyncio.create_task(self._sleep(sleep, asleep=kind == Kind.SLEEP), name="sleep")
         elif kind == Kind.CONTEXT and isinstance(self._runner, ContextRunner):
             self._runner.tell(request_id, About.from_json(json.loads(bytes(payload))))
         else:
             raise FrameError(f"a frame of kind {kind} does not belong here")
+
+    async def _sleep(self, sleep: Callable[[bool], None], *, asleep: bool) -> None:
+        self._is_awake = False
+        problem = await put_to_sleep(sleep, asleep, SLEEP_SECONDS)
+        self._is_awake = not asleep
+        if problem:
+            log(f"the server could not be {'put to sleep' if asleep else 'woken up'}: {problem}")
+        self._outbox.control(Kind.ASLEEP if asleep else Kind.AWAKE, 0, problem.encode())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell how it ended: because everything was done, or because the server is gone."""

@@ -38,7 +38,7 @@ def openai_client(url, key, base="/v1"):
         process.stdin.close()
 
 
-def mock_engine(client, name, kind="streaming", routes=ROUTES, env=None, names=(), **settings):
+def mock_engine(client, name, kind="streaming", routes=ROUTES, env=None, names=(), sleep=None, **settings):
     """Deploy an engine that does as it is told."""
     bundle = client.create_model_bundle_from_command(
         model_bundle_name=name,
@@ -47,6 +47,7 @@ def mock_engine(client, name, kind="streaming", routes=ROUTES, env=None, names=(
         healthcheck_route="/health",
         openai={"routes": routes, "models": list(names)},
         env=env,
+        sleep=sleep,
     )
     return client.create_model_endpoint(
         endpoint_name=name, model_bundle=bundle, endpoint_type=kind, **{**SMALL, "per_worker": 16, **settings}

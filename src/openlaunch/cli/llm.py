@@ -47,6 +47,12 @@ def deploy_llm(
         list[str] | None,
         typer.Option(metavar="NAME", help="Further name of the model; may be given several times."),
     ] = None,
+    sleeps: Annotated[
+        bool,
+        typer.Option(
+            "--sleeps", help="Sleep while others need the GPUs, by vLLM's routes for that, and do not end."
+        ),
+    ] = False,
     wait: Wait = True,
     timeout: Timeout = 1800,
     as_json: Json = False,
@@ -66,6 +72,7 @@ def deploy_llm(
             engine_args=args,
             requirements=requirement,
             aliases=alias or (),
+            sleeps=sleeps,
             wait=wait,
             timeout=timeout,
             on_status=say_status(update),

@@ -11,6 +11,9 @@ from openlaunch_worker.prefetch_urls import source_of
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 """Environment variables by which an engine fetches nothing, because what it serves is there."""
 
+DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1"}
+"""The environment variable by which vLLM has the routes that put it to sleep."""
+
 _HOST = ("--host", "127.0.0.1", "--port", "$PORT")
 
 _LLAMACPP = """\
@@ -82,6 +85,18 @@ def engine_of(engine: str | Sequence[str]) -> Engine:
             "$MODEL, $NAME and $PORT are replaced"
         )
     return ENGINES[engine]
+
+
+def sleeping(engine: Engine, named: str | Sequence[str]) -> Engine:
+    """Return an engine that has vLLM's sleep mode; raise Unprocessable for one that has other routes, or none."""
+    if named == "vllm":
+        return engine._replace(command=(*engine.command, "--enable-sleep-mode"))
+    if isinstance(named, str):
+        raise Unprocessable(
+            f"sleeps: the engine {named!r} does not have vLLM's sleep routes: leave it out, or give vllm or a "
+            "command that has them"
+        )
+    return engine
 
 
 def command_of(engine: Engine, model: str, name: str, args: Mapping[str, Any]) -> list[str]:

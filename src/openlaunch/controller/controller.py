@@ -14,6 +14,7 @@ from openlaunch.controller.gpu_shares import GpuShares
 from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
 from openlaunch.controller.scaling import Holdings
+from openlaunch.controller.sleepers import Sleepers
 from openlaunch.controller.supervisor import Supervisor
 from openlaunch.controller.view import View
 from openlaunch.engines.base import Engine, KeptWorker, NodeInfo
@@ -57,6 +58,7 @@ class Controller:
             events=self.events,
             holdings=Holdings(),
             gpu_shares=GpuShares(settings.swap),
+            sleepers=Sleepers(),
             environment_built=self._prune_soon,
             secrets=secrets,
             clock=clock,

@@ -14,6 +14,7 @@ from openlaunch.controller.fleet import Fleet, Traffic
 from openlaunch.controller.gpu_shares import GpuShares
 from openlaunch.controller.scaling import Holdings, usage_of
 from openlaunch.controller.situation import Policy
+from openlaunch.controller.sleepers import Sleepers
 from openlaunch.controller.swap import SwapRule
 from openlaunch.engines.base import Engine
 from openlaunch.store.base import Store
@@ -30,7 +31,8 @@ class ControllerSettings:
     that has lost its connection or could not load. The workers of an endpoint that is deleted have `delete_grace` to
     finish what they run; a worker in which something does not stop within `interrupt_grace` has `stuck_grace` for
     what else it runs. With `limit_memory`, an endpoint's `memory` bounds what each of its workers uses. An endpoint
-    is looked at after each event, and every `tick`.
+    is looked at after each event, and every `tick`. Workers that sleep may hold `sleep_bytes` of memory in all, and
+    no more than the others leave.
     """
 
     logs: Path
@@ -43,6 +45,7 @@ class ControllerSettings:
     stuck_grace: float = 30.0
     interrupt_grace: float = 5.0
     policy: Policy = field(default_factory=Policy)
+    sleep_bytes: int | None = None
     swap: SwapRule = field(default_factory=SwapRule)
 
 
@@ -67,6 +70,7 @@ class Parts:
     events: EventLog
     holdings: Holdings
     gpu_shares: GpuShares
+    sleepers: Sleepers
     environment_built: Callable[[], None]
     secrets: SecretsOf
     clock: Callable[[], float]

@@ -37,6 +37,8 @@ _WORKERS = {
     EventKind.WORKER_READY: "became ready",
     EventKind.WORKER_DRAINED: "finished what they ran, and ended",
     EventKind.WORKER_STOPPED: "stopped",
+    EventKind.WORKER_ASLEEP: "fell asleep, because others need their GPUs",
+    EventKind.WORKER_WOKEN: "had their GPUs again, and began to wake up",
     EventKind.WORKER_CRASHED: "crashed",
     EventKind.WORKER_FAILED: "could not load the bundle",
     EventKind.WORKER_REPLACED: "had to be replaced",

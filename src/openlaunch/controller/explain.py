@@ -111,9 +111,8 @@ def _progress(s: Situation) -> Iterator[Reason]:
     elif (build := s.newest.build_progress(s.now)) is not None:
         yield _reason(_BUILD_CODES[s.newest.build], build)
     elif s.target == 0:
-        yield _reason(
-            ReasonCode.IDLE, "nothing is asked and min_workers is 0: the first request starts a worker"
-        )
+        does = "wakes one up that sleeps" if s.count(Phase.ASLEEP) else "starts a worker"
+        yield _reason(ReasonCode.IDLE, f"nothing is asked and min_workers is 0: the first request {does}")
 
 
 _BUILD_CODES = {Build.QUEUED: ReasonCode.BUILD_QUEUED, Build.BUILDING: ReasonCode.BUILDING_ENVIRONMENT}

@@ -53,6 +53,12 @@ class Fleet(Protocol):
         One that is not ready yet is never sent any, and exits once it is.
         """
 
+    def rest(self, worker_id: str) -> None:
+        """Send the worker no further requests, and have its server sleep when it has finished what runs."""
+
+    def wake(self, worker_id: str) -> None:
+        """Wake up the server of a worker that sleeps; it is ready again then."""
+
     def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
         """Forget a worker that has ended; `reason` says how ("was killed by signal 9").
 
@@ -137,6 +143,9 @@ class FleetEvents(Protocol):
 
     def worker_unhealthy(self, worker_id: str, reason: str) -> None:
         """Replace a worker that was drained because its bundle's health_fn says no."""
+
+    def worker_rested(self, worker_id: str, problem: str) -> None:
+        """Note that the worker's server sleeps now; with a problem, that it could not fall asleep, or not wake up."""
 
     def worker_lost(self, worker_id: str, reason: str = "") -> None:
         """Note that the worker's connection has ended without a DRAIN: the worker is dead or dying.

@@ -47,6 +47,7 @@ def plan(s: Situation, policy: Policy) -> list[Action]:
     newest = list(_newest_workers(s, policy, _starts(older)))
     return [
         *_stop_overdue(s, policy),
+        *_stop_outdated_sleepers(s),
         *_build(s, policy),
         *newest,
         *older,
@@ -66,6 +67,12 @@ def _stop_overdue(s: Situation, policy: Policy) -> Iterator[Action]:
             yield StopWorker(worker.id, f"a worker was not ready within {allowed:g} s of its start")
     for worker in (*s.select(Phase.DRAINING), *s.beside(Phase.DRAINING)):
         if s.now - worker.since > policy.drain_timeout:
+            yield StopWorker(worker.id)
+
+
+def _stop_outdated_sleepers(s: Situation) -> Iterator[Action]:
+    for worker in s.workers:
+        if worker.phase is Phase.ASLEEP and worker.generation != s.endpoint.generation:
             yield StopWorker(worker.id)
 
 

@@ -43,6 +43,10 @@ class Reports:
         if (supervisor := self._of_part(worker_id)) is not None:
             supervisor.events.unhealthy(worker_id, reason)
 
+    def worker_rested(self, worker_id: str, problem: str) -> None:
+        if (supervisor := self._of_part(worker_id)) is not None:
+            supervisor.events.rested(worker_id, problem)
+
     def worker_lost(self, worker_id: str, reason: str = "") -> None:
         if (supervisor := self._of_part(worker_id)) is not None:
             supervisor.events.lost(worker_id, reason)

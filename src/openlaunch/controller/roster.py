@@ -69,6 +69,11 @@ class Roster:
     def __len__(self) -> int:
         return len(self._workers)
 
+    @property
+    def awake(self) -> int:
+        """How many there are without those that sleep."""
+        return sum(worker.phase is not Phase.ASLEEP for worker in self)
+
     def __iter__(self) -> Iterator[WorkerState]:
         return iter(list(self._workers.values()))
 

@@ -76,14 +76,19 @@ class Holdings:
         self.set(endpoint_id, Usage())
         del self._by_endpoint[endpoint_id]
 
-    def beside(self, endpoint_id: str) -> Usage:
-        """Return what the workers of all other endpoints hold."""
+    @property
+    def total(self) -> Usage:
+        """What the workers of all endpoints hold."""
         # Added up once for all who ask: every endpoint asks, and again and again.
         if self._total is None:
             cpus = math.fsum(usage.cpus for usage in self._by_endpoint.values())
             self._total = Usage(cpus, sum(usage.memory for usage in self._by_endpoint.values()))
-        own = self._by_endpoint.get(endpoint_id, Usage())
-        return Usage(self._total.cpus - own.cpus, self._total.memory - own.memory)
+        return self._total
+
+    def beside(self, endpoint_id: str) -> Usage:
+        """Return what the workers of all other endpoints hold."""
+        total, own = self.total, self._by_endpoint.get(endpoint_id, Usage())
+        return Usage(total.cpus - own.cpus, total.memory - own.memory)
 
 
 def usage_of(spec: EndpointSpec, workers: int) -> Usage:

@@ -12,12 +12,13 @@ from openlaunch.wire.endpoints import EndpointStatus
 
 
 class Phase(StrEnum):
-    """Where a worker stands. LOST: its connection ended and its process has not yet."""
+    """Where a worker stands. LOST: its connection ended and its process has not yet. ASLEEP: it has no GPUs."""
 
     STARTING = "starting"
     READY = "ready"
     LOST = "lost"
     DRAINING = "draining"
+    ASLEEP = "asleep"
     STOPPING = "stopping"
 
 
@@ -200,8 +201,9 @@ class Situation:
         """Whether all that is wanted is there, and nothing is on its way."""
         endpoint = self.endpoint
         known = endpoint.status in (EndpointStatus.READY, EndpointStatus.UPDATE_FAILED)
-        all_ready = all(worker.phase is Phase.READY for worker in self.workers)
-        return known and endpoint.live_canary is None and all_ready and len(self.workers) >= self.desired
+        awake = [worker for worker in self.workers if worker.phase is not Phase.ASLEEP]
+        all_ready = all(worker.phase is Phase.READY for worker in awake)
+        return known and endpoint.live_canary is None and all_ready and len(awake) >= self.desired
 
     def count(self, *phases: Phase, newest: bool | None = None) -> int:
         """Count the workers in one of these phases, of the newest generation, the ones before, or both."""

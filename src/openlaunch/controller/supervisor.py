@@ -128,6 +128,7 @@ class Supervisor:
 
     async def _reconcile(self) -> None:
         next_old = self._replace_old()
+        self._parts.sleepers.keep_within(self._control.sleep_room())
         situation = self.observe()
         self._recorder.set_scale(min(situation.desired, situation.limit), gives=self._gives > 0)
         actions = plan(situation, self._parts.settings.policy)
@@ -192,8 +193,10 @@ class Supervisor:
             case actions.StartWorker(generation):
                 await self._control.start(generation)
             case actions.DrainWorker(worker_id):
-                self._control.drain(worker_id)
-                if self._gives:
+                if not self._gives:
+                    self._control.drain(worker_id)
+                else:
+                    self._control.rest(worker_id)
                     self._parts.traffic.numbers(self.endpoint.id).swapped()
             case actions.StopWorker(worker_id, failure):
                 self._control.stop(worker_id, failure)

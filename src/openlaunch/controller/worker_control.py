@@ -8,6 +8,7 @@ from openlaunch.controller.endpoint import WatchedEndpoint
 from openlaunch.controller.generations import MAX_REASON, Generations, resources_of
 from openlaunch.controller.roster import Roster, WorkerState
 from openlaunch.controller.situation import Build, NoRoomSince, Phase
+from openlaunch.controller.sleepers import Sleeper
 from openlaunch.engines.base import EngineError, KeptWorker, NoRoom, Refused, WorkerIdentity, WorkerSpec
 from openlaunch.store import bundles
 from openlaunch.wire.bundles import ImageFlavor
@@ -37,11 +38,13 @@ class WorkerControl:
         endpoint, parts, generation = self.endpoint, self.endpoint.parts, self.generations.get(number)
         if generation.bundle is None or generation.environment is None:
             return
+        if self._wake(number):
+            return
         flavor = generation.bundle.flavor
         token, asked, now = secrets.token_urlsafe(32), endpoint.record.spec_of(number), endpoint.now()
         worker = WorkerState(f"{endpoint.id}.{secrets.token_hex(4)}", number, now, now)
         self.roster.add(worker)
-        endpoint.hold(len(self.roster))
+        endpoint.hold(self.roster.awake)
         parts.fleet.expect(worker.id, token, endpoint.record, generation.bundle, number, generation.secrets)
         memory = asked.memory_bytes + asked.slots * THREAD_STACK_BYTES
         spec = WorkerSpec(
@@ -95,7 +98,7 @@ class WorkerControl:
         if self.roster.get(kept.worker_id) is None:
             worker = WorkerState(kept.worker_id, kept.identity.generation, now, now)
             self.roster.add(worker)
-            self.endpoint.hold(len(self.roster))
+            self.endpoint.hold(self.roster.awake)
             self.endpoint.tasks.spawn(self._adopt(worker, kept))
         return True
 
@@ -129,6 +132,64 @@ class WorkerControl:
         if (worker := self.roster.get(worker_id, Phase.READY)) is not None:
             self._end(worker, Phase.DRAINING)
 
+    def rest(self, worker_id: str) -> None:
+        """Put a worker to sleep once it has finished what it runs; one that can't sleep ends then."""
+        if (worker := self.roster.get(worker_id, Phase.READY)) is None:
+            return
+        bundle = self.generations.get(worker.generation).bundle
+        sleeps = bundle is not None and getattr(bundle.flavor, "sleep", None) is not None
+        room = self.sleep_room()
+        if not sleeps or not self.endpoint.parts.engine.lends_gpus or not room or self._memory > room:
+            self.drain(worker_id)
+            return
+        worker.enter(Phase.DRAINING, self.endpoint.now())
+        worker.expected = True
+        self.endpoint.parts.fleet.rest(worker_id)
+
+    @property
+    def _memory(self) -> int:
+        return self.endpoint.record.spec.memory_bytes
+
+    def sleep_room(self) -> int:
+        """Return how much of the machine's memory workers that sleep may have."""
+        parts = self.endpoint.parts
+        left = parts.engine.capacity().memory - parts.holdings.total.memory
+        return left if parts.settings.sleep_bytes is None else min(left, parts.settings.sleep_bytes)
+
+    def fell_asleep(self, worker: WorkerState) -> None:
+        """Give the GPUs of a worker that sleeps to others."""
+        endpoint = self.endpoint
+        worker.enter(Phase.ASLEEP, endpoint.now())
+        endpoint.parts.engine.lend_gpus(worker.id)
+        endpoint.hold(self.roster.awake)
+        sleeper = Sleeper(self._memory, worker.since)
+        endpoint.parts.sleepers.add(worker.id, sleeper, lambda worker_id: self.stop(worker_id, None))
+        endpoint.tell(EventKind.WORKER_ASLEEP)
+        endpoint.changed.set()
+
+    def _wake(self, number: int) -> bool:
+        """Wake up a worker of a generation that sleeps, and whose GPUs are free; return whether there is one."""
+        endpoint, parts = self.endpoint, self.endpoint.parts
+        for worker in self.roster:
+            sleeps = worker.phase is Phase.ASLEEP and worker.generation == number and worker.end is None
+            if sleeps and parts.engine.take_gpus_back(worker.id):
+                parts.sleepers.forget(worker.id)
+                worker.enter(Phase.STARTING, endpoint.now())
+                worker.expected = False
+                endpoint.hold(self.roster.awake)
+                parts.fleet.wake(worker.id)
+                endpoint.tell(EventKind.WORKER_WOKEN)
+                return True
+        return False
+
+    def _end_sleeper(self, worker: WorkerState) -> None:
+        """Stop a worker that sleeps, once. It stays in its phase, because it has no GPUs that would come free."""
+        self.endpoint.parts.sleepers.forget(worker.id)
+        if worker.end is None:
+            worker.end = WorkerEnd.STOPPED
+            parts = self.endpoint.parts
+            self.endpoint.tasks.spawn(parts.engine.stop(worker.id, parts.settings.stop_grace))
+
     def _end(self, worker: WorkerState, phase: Phase) -> None:
         """Begin the end of a worker: it gets no requests from now on, whether it is ready or on its way to that."""
         worker.enter(phase, self.endpoint.now())
@@ -140,6 +201,9 @@ class WorkerControl:
 
         `failure` says why that counts as a failure to load; None when the worker is not needed.
         """
+        if (sleeper := self.roster.get(worker_id, Phase.ASLEEP)) is not None:
+            self._end_sleeper(sleeper)
+            return
         endpoint, worker = self.endpoint, self.roster.get(worker_id, Phase.STARTING, Phase.DRAINING)
         if worker is None:
             if failure is None:
@@ -156,7 +220,9 @@ class WorkerControl:
     async def retire(self, grace: float) -> None:
         """Let every worker finish what it runs, and stop those that have not after `grace` seconds."""
         for worker in self.roster:
-            if worker.phase in (Phase.STARTING, Phase.READY):
+            if worker.phase is Phase.DRAINING:
+                self.endpoint.parts.fleet.drain(worker.id)  # it may be about to sleep
+            elif worker.phase in (Phase.STARTING, Phase.READY):
                 self._end(worker, Phase.DRAINING if worker.phase is Phase.READY else Phase.STOPPING)
         await asyncio.gather(*(self._finish(worker, grace) for worker in self.roster))
 
@@ -193,7 +259,8 @@ class WorkerControl:
         """
         endpoint, fleet = self.endpoint, self.endpoint.parts.fleet
         self.roster.remove(worker)
-        endpoint.hold(len(self.roster))
+        endpoint.parts.sleepers.forget(worker.id)
+        endpoint.hold(self.roster.awake)
         excused = served or fleet.is_excused(worker.id)
         fleet.forget(worker.id, reason, with_node=with_node)
         if with_node:

@@ -86,6 +86,21 @@ class WorkerEvents:
         worker.enter(Phase.DRAINING, now)
         endpoint.changed.set()
 
+    def rested(self, worker_id: str, problem: str) -> None:
+        """Note a worker that sleeps. One that could not fall asleep ends, and so does one that could not wake up."""
+        worker = self._roster.get(worker_id, Phase.DRAINING, Phase.STARTING)
+        if worker is None:
+            return
+        if worker.phase is Phase.DRAINING and not problem:
+            self._control.fell_asleep(worker)
+            return
+        wanted = "fall asleep" if worker.phase is Phase.DRAINING else "wake up"
+        log.warning(
+            "worker %s of %r could not %s: %s", worker.short_id, self._endpoint.record.name, wanted, problem
+        )
+        self._endpoint.note(f"worker {worker.short_id} could not {wanted}, and ends: {problem}")
+        self._control.stop(worker_id, None)
+
     def worn(self, worker_id: str, reason: str) -> None:
         """Have the plan replace a worker, which serves until another one does."""
         worker = self._roster.get(worker_id, Phase.READY)

@@ -473,7 +473,19 @@ class NoNodes:
         raise LookupError(address)
 
 
-class OneMachine:
+class NoLending:
+    """What an engine has that can't give the GPUs of a worker to others while that sleeps."""
+
+    lends_gpus = False
+
+    def lend_gpus(self, worker_id: str) -> None:
+        raise EngineError(f"the GPUs of the worker {worker_id} can't be lent")
+
+    def take_gpus_back(self, worker_id: str) -> bool:
+        return False
+
+
+class OneMachine(NoLending):
     """What an engine has whose workers are on the server's machine, and end with the server."""
 
     keeps_workers = False
@@ -494,6 +506,9 @@ class Engine(Protocol):
 
     keeps_workers: bool
     """Whether workers outlive the server, for the next one to adopt."""
+
+    lends_gpus: bool
+    """Whether the GPUs of a worker can be others' while it sleeps."""
 
     @property
     def jobs(self) -> Jobs:
@@ -538,6 +553,12 @@ class Engine(Protocol):
 
         Returns after the worker's end was reported.
         """
+
+    def lend_gpus(self, worker_id: str) -> None:
+        """Let others have the GPUs of a worker that sleeps. Raise `EngineError` where this engine can't."""
+
+    def take_gpus_back(self, worker_id: str) -> bool:
+        """Give a worker its own GPUs again, before it wakes up; return False where somebody has one of them."""
 
     async def close(self) -> None:
         """End every worker at once; none can be started after that."""

@@ -24,6 +24,8 @@ class GpuPool:
         self._names = dict(zip(indices, names, strict=False))
         self._room = dict.fromkeys(sorted(indices), WHOLE)
         self._held: dict[str, dict[int, int]] = {}
+        self._lent: dict[str, dict[int, int]] = {}
+        """What those had that sleep, which others may have now."""
 
     @property
     def free(self) -> int:
@@ -65,7 +67,24 @@ class GpuPool:
         self._held[worker_id] = {index: self._room[index] for index in indices if index in self._room}
         self._room |= dict.fromkeys(self._held[worker_id], 0)
 
+    def lend(self, worker_id: str) -> None:
+        """Let others have what a worker holds that sleeps."""
+        held = dict(self._held.get(worker_id, {}))
+        self.give_back(worker_id)
+        self._lent[worker_id] = held
+
+    def take_back(self, worker_id: str) -> bool:
+        """Give a worker that has slept what it had; return False where that is not free."""
+        lent = self._lent.get(worker_id)
+        if lent is None or any(self._room[index] < part for index, part in lent.items()):
+            return False
+        self._held[worker_id] = self._lent.pop(worker_id)
+        for index, part in lent.items():
+            self._room[index] -= part
+        return True
+
     def give_back(self, worker_id: str) -> None:
+        self._lent.pop(worker_id, None)
         for index, part in self._held.pop(worker_id, {}).items():
             self._room[index] += part
 

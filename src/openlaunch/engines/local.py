@@ -36,6 +36,8 @@ TRIM_CACHES_SECONDS = 60.0
 class LocalEngine(OneMachine):
     """Implements `Engine` with processes of this machine. Used in the event loop's thread only."""
 
+    lends_gpus = True
+
     def __init__(
         self,
         processes: Processes,
@@ -120,6 +122,12 @@ class LocalEngine(OneMachine):
 
     async def stop(self, worker_id: str, grace: float) -> None:
         await self._processes.stop(worker_id, grace)
+
+    def lend_gpus(self, worker_id: str) -> None:
+        self._gpus.lend(worker_id)
+
+    def take_gpus_back(self, worker_id: str) -> bool:
+        return self._gpus.take_back(worker_id)
 
     async def _trim_caches(self) -> None:
         while self._processes.running():

@@ -13,6 +13,7 @@ from openlaunch.engines.base import (
     EngineError,
     EngineEvents,
     KeptWorker,
+    NoLending,
     WorkerExit,
     WorkerSpec,
 )
@@ -30,7 +31,7 @@ from openlaunch.nodes.placement import FewestWorkers, Placement
 log = logging.getLogger(__name__)
 
 
-class NodesEngine:
+class NodesEngine(NoLending):
     """Implements `Engine` over the agents of nodes. Used in the event loop's thread only.
 
     `placement` decides on which node a worker is started.

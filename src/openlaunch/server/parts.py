@@ -327,6 +327,7 @@ def _controller_settings(settings: Settings, data: DataDir) -> ControllerSetting
         scale_down_after=settings.scale_down_seconds,
         stuck_grace=settings.drain_seconds,
         interrupt_grace=settings.interrupt_grace_seconds,
+        sleep_bytes=settings.gpu_sleep_bytes,
         swap=SwapRule(settings.gpu_min_stay_seconds, settings.gpu_max_wait_seconds),
     )
 

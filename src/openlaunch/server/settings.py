@@ -450,6 +450,12 @@ class Settings(
     gpu_min_stay_seconds: float = Field(
         default=30, ge=0, description="Time for which a worker keeps its GPUs though others wait for some."
     )
+    gpu_sleep_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Memory that models may have which sleep while others have their GPUs, by what their endpoints "
+        "ask for as `memory`; the default is what the workers that are awake leave. `0`: none sleeps.",
+    )
     gpu_max_wait_seconds: float = Field(
         default=120,
         ge=0,

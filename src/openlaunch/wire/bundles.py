@@ -119,6 +119,16 @@ class OpenAIFace(BaseModel):
     )
 
 
+class SleepRoutes(BaseModel):
+    """The routes by which a bundle's HTTP server frees its GPUs and takes them again; the defaults are vLLM's."""
+
+    sleep_route: Route = "/sleep?level=1"
+    wake_route: Route = "/wake_up"
+    asleep_route: Route = Field(
+        default="/is_sleeping", description='Answers {"is_sleeping": true} while the server sleeps.'
+    )
+
+
 class CommandFlavor(BaseModel):
     """A command that serves HTTP on `$PORT`, in an environment built from `requirements`; ours, not Launch's."""
 
@@ -140,6 +150,10 @@ class CommandFlavor(BaseModel):
         description="Further routes that a prediction's destination_path may name.",
     )
     openai: OpenAIFace | None = None
+    sleep: SleepRoutes | None = Field(
+        default=None,
+        description="A worker that others need the GPUs of sleeps by these routes, and does not end.",
+    )
 
 
 class ImageFlavor(BaseModel):

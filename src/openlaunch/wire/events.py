@@ -24,6 +24,8 @@ class EventKind(StrEnum):
     WORKER_READY = "worker_ready"
     WORKER_DRAINED = "worker_drained"
     WORKER_STOPPED = "worker_stopped"
+    WORKER_ASLEEP = "worker_asleep"
+    WORKER_WOKEN = "worker_woken"
     WORKER_CRASHED = "worker_crashed"
     WORKER_FAILED = "worker_failed"
     WORKER_REPLACED = "worker_replaced"

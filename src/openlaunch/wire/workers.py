@@ -7,12 +7,16 @@ from pydantic import BaseModel, Field
 
 
 class WorkerPhase(StrEnum):
-    """Where a worker stands. DRAINING: it finishes what it runs. LOST: its connection ended before its process."""
+    """Where a worker stands.
+
+    DRAINING: it finishes what it runs. ASLEEP: its GPUs are others'. LOST: its connection ended before its process.
+    """
 
     STARTING = "starting"
     READY = "ready"
     LOST = "lost"
     DRAINING = "draining"
+    ASLEEP = "asleep"
     STOPPING = "stopping"
 
 

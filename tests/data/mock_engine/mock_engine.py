@@ -19,6 +19,9 @@ EVENTS = (
 STREAMS = {}
 """What each connection with a stream was asked for, and how many tokens it has sent; None where it hangs."""
 
+ASLEEP = False
+"""Whether it is asleep, as vLLM may be: it has no weights on its GPU then."""
+
 CONNECTIONS = set()
 LISTENER = []
 
@@ -114,6 +117,10 @@ class Engine(asyncio.Protocol):
     def answer(self, path, given):
         if path == "/health":
             return self.send(200, {})
+        if path in ("/sleep?level=1", "/wake_up", "/is_sleeping"):
+            return self.rest(path)
+        if ASLEEP:
+            return self.send(500, {"error": {"message": "the engine sleeps"}})
         SEEN["requests"] += 1
         fault = given.get("fault")
         if status := os.environ.get("STATUS"):
@@ -133,6 +140,16 @@ class Engine(asyncio.Protocol):
         if ANSWER:
             return asyncio.get_running_loop().call_later(ANSWER, self.send, 200, self.whole(path, given))
         return self.send(200, self.whole(path, given))
+
+    def rest(self, path):
+        global ASLEEP
+        if path == "/is_sleeping":
+            return self.send(200, {"is_sleeping": ASLEEP})
+        if fault := os.environ.get("REST_FAULT" if path != "/wake_up" else "WAKE_FAULT"):
+            return self.send(int(fault), {"error": "no memory"})
+        ASLEEP = path != "/wake_up"
+        print("falls asleep" if ASLEEP else "wakes up", flush=True)
+        return self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
     def whole(self, path, given):
         tokens = given.get("max_tokens") or 3

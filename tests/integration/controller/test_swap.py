@@ -1,5 +1,6 @@
 """Several models on one GPU, of which it is only said that it is there: real servers, workers and requests."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from openai_driver import mock_engine
 from prometheus_client.parser import text_string_to_metric_families
 from records import settings_of
 from server_driver import DEADLINE, SMALL, args, eventually
@@ -134,3 +136,67 @@ def test_a_model_keeps_its_gpu_for_a_while(deployed):
 def asking(endpoint):
     with suppress(OpenlaunchError):  # the server ends before it is served
         endpoint.predict(args())
+
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def gpu_client(tmp_path_factory):
+    with one_gpu(tmp_path_factory.mktemp("sleep"), gpu_min_stay_seconds=0) as client:
+        yield client
+
+
+def engines(client, **environs):
+    """Deploy engines with vLLM's sleep routes, and return a function that asks one how often it was asked."""
+    for name, env in environs.items():
+        mock_engine(client, name, env=env, gpus=1, min_workers=0, max_workers=1, sleep={})
+
+    def ask(name):
+        body = {"model": name, "seen": True}
+        answer = httpx2.post(f"{client.url}{CHAT}", json=body, auth=(KEY, ""), timeout=DEADLINE).json()
+        return json.loads(answer["choices"][0]["message"]["content"])["requests"]
+
+    return ask
+
+
+def events_of(client, name):
+    return [event.kind.value for event in client.list_endpoint_events(name).events]
+
+
+def test_an_engine_sleeps_while_another_one_has_its_gpu_and_need_not_load_again(gpu_client):
+    client, ask = gpu_client, engines(gpu_client, a={"LOAD_SECONDS": "0.5"}, b={})
+    assert [ask(name) for name in "abab"] == [1, 1, 2, 2]
+    for name in "ab":
+        assert events_of(client, name).count("worker_started") == 1
+    assert "worker_woken" in events_of(client, "b")
+    assert [worker.phase.value for worker in client.list_endpoint_workers("a")] == ["asleep"]
+    assert "the first request wakes one up that sleeps" in client.explain_endpoint("a").reasons[0].message
+    swaps = numbers(client, "gpu_swaps_total")
+    assert (swaps["a"], swaps["b"]) == (2, 1)
+
+    client.edit_model_endpoint(
+        model_endpoint="a", env={"OTHER": "1"}
+    )  # it is of an older generation
+    eventually(lambda: not client.list_endpoint_workers("a"))
+    assert ask("a") == 1
+
+
+def test_an_engine_that_can_not_sleep_or_wake_up_ends_and_the_next_one_loads(gpu_client):
+    client, ask = gpu_client, engines(gpu_client, c={"REST_FAULT": "500"}, d={"WAKE_FAULT": "500"})
+    assert [ask(name) for name in "cdcd"] == [1, 1, 1, 1]
+    assert (
+        "could not fall asleep, and ends: POST /sleep?level=1 answered 500"
+        in client.read_endpoint_creation_logs("c")
+    )
+    assert "could not wake up, and ends: POST /wake_up answered 500" in client.read_endpoint_creation_logs(
+        "d"
+    )
+
+
+@pytest.mark.slow
+def test_engines_for_which_there_is_no_memory_do_not_sleep(tmp_path):
+    with one_gpu(tmp_path, gpu_min_stay_seconds=0, gpu_sleep_bytes=0) as client:
+        ask = engines(client, a={}, b={})
+        assert [ask(name) for name in "aba"] == [1, 1, 1]
+        assert "worker_asleep" not in events_of(client, "a")

@@ -159,6 +159,12 @@ class FakeFleet:
     ) -> str:
         return bundle.id
 
+    def rest(self, worker_id: str) -> None:
+        raise AssertionError("no worker has a server that sleeps here")
+
+    def wake(self, worker_id: str) -> None:
+        raise AssertionError("no worker sleeps here")
+
     def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
         del self.bundles[worker_id]
 

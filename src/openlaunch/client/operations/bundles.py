@@ -17,7 +17,7 @@ from openlaunch.client.effects import (
     work,
 )
 from openlaunch.client.models import ModelBundle, answer, checked, got
-from openlaunch.client.operations.keywords import CodeKeywords, ServerKeywords, given
+from openlaunch.client.operations.keywords import CodeKeywords, CommandKeywords, given
 from openlaunch.client.packing.callables import pack_callables, python_version
 from openlaunch.client.packing.documents import pack_schemas, read_app_config
 from openlaunch.client.packing.requirements import read_requirements
@@ -175,7 +175,7 @@ def create_model_bundle_from_command(
     requirements: list[str] | None = None,
     base_paths: list[str] | None = None,
     streaming_predict_route: str = "/stream",
-    **keywords: Unpack[ServerKeywords],
+    **keywords: Unpack[CommandKeywords],
 ) -> Flow[CreateModelBundleResponse]:
     """Make a bundle of a command that serves HTTP on `$PORT` of 127.0.0.1, such as a model server that pip installs.
 
@@ -191,13 +191,13 @@ def create_model_bundle_from_command(
         requirements: as for pip, such as `vllm`.
         base_paths: directories that are in the command's folder, each under its own name.
         streaming_predict_route: for streaming endpoints.
-        **keywords: of the server; `openlaunch.client.operations.keywords.ServerKeywords` describes them.
+        **keywords: of the server; `openlaunch.client.operations.keywords.CommandKeywords` describes them.
 
     Raises:
         BundleError: a directory is not there or can't go along.
         Unprocessable: the name, a route or a requirement is not allowed.
     """
-    values = given(ServerKeywords, keywords)
+    values = given(CommandKeywords, keywords)
     flavor = {
         "flavor": "command",
         "command": command,

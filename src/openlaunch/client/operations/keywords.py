@@ -55,6 +55,15 @@ class ServerKeywords(BundleKeywords, total=False):
     ]
 
 
+class CommandKeywords(ServerKeywords, total=False):
+    """The keywords of a bundle that is a command."""
+
+    sleep: Annotated[
+        dict[str, Any] | None,
+        "Routes by which a worker sleeps while others need its GPUs: {} for vLLM's. Default: none, so that it ends.",
+    ]
+
+
 class ImageKeywords(ServerKeywords, total=False):
     """The keywords of a bundle that is a container image."""
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from openlaunch.client.effects import Flow, Request, call, json_body, takes_owner
-from openlaunch.client.engines import OFFLINE, command_of, engine_of, folder_of
+from openlaunch.client.engines import DEVELOPMENT, OFFLINE, command_of, engine_of, folder_of, sleeping
 from openlaunch.client.lists import check_items
 from openlaunch.client.models import ModelEndpoint, differences
 from openlaunch.client.operations import bundles, endpoints
@@ -33,6 +33,7 @@ def deploy_llm(
     model_routes: Sequence[str] = _ROUTES,
     aliases: Sequence[str] = (),
     healthcheck_route: str = "/health",
+    sleeps: bool = False,
     wait: bool = True,
     timeout: float = LOAD_SECONDS,
     on_status: endpoints.StatusCallback | None = None,
@@ -57,6 +58,8 @@ def deploy_llm(
         model_routes: that the engine serves.
         aliases: further names of the model, such as those that a program insists on.
         healthcheck_route: that answers once the model is loaded.
+        sleeps: whether a worker sleeps while others need its GPUs, by vLLM's routes for that, and does not end. Its
+            weights stay in the machine's memory, so `memory` has to be at least their size.
         wait: whether to wait until the endpoint is READY.
         timeout: seconds to wait.
         on_status: called with the endpoint at each change of its status or reason.
@@ -73,7 +76,16 @@ def deploy_llm(
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
     """
     existing, flavor, creation, changes = yield from _prepared(
-        name, model, engine, engine_args, requirements, model_routes, aliases, healthcheck_route, settings
+        name,
+        model,
+        engine,
+        engine_args,
+        requirements,
+        model_routes,
+        aliases,
+        healthcheck_route,
+        sleeps,
+        settings,
     )
     if existing is None:
         bundle = yield from bundles.register(name, flavor, {}, b"")
@@ -97,11 +109,21 @@ def changes_of_llm(
     model_routes: Sequence[str] = _ROUTES,
     aliases: Sequence[str] = (),
     healthcheck_route: str = "/health",
+    sleeps: bool = False,
     **settings: Any,
 ) -> Flow[tuple[ModelEndpoint | None, list[str]]]:
     """Return the endpoint that `deploy_llm` would change, None for a new one, and what would be different."""
     existing, flavor, creation, changes = yield from _prepared(
-        name, model, engine, engine_args, requirements, model_routes, aliases, healthcheck_route, settings
+        name,
+        model,
+        engine,
+        engine_args,
+        requirements,
+        model_routes,
+        aliases,
+        healthcheck_route,
+        sleeps,
+        settings,
     )
     if existing is None:
         return None, []
@@ -120,11 +142,14 @@ def _prepared(
     model_routes: Sequence[str],
     aliases: Sequence[str],
     healthcheck_route: str,
+    sleeps: bool,
     settings: Any,
 ) -> Flow[tuple[ModelEndpoint | None, dict[str, Any], dict[str, Any], dict[str, Any]]]:
     """Return the endpoint that is there, the bundle's flavor, and the bodies that create or change an endpoint."""
     _check_types(model, engine, engine_args, requirements, model_routes, aliases)
     chosen = engine_of(engine)
+    if sleeps:
+        chosen = sleeping(chosen, engine)
     place, fetched = folder_of(model)
     if more := [url for url in fetched if url not in (settings.get("prefetch") or ())]:
         settings["prefetch"] = [*(settings.get("prefetch") or ()), *more]
@@ -132,12 +157,13 @@ def _prepared(
         "flavor": "command",
         "command": command_of(chosen, place, name, engine_args or {}),
         "requirements": list(chosen.requirements) if requirements is None else requirements,
-        "env": OFFLINE,
+        "env": OFFLINE | (DEVELOPMENT if sleeps else {}),
         "predict_route": model_routes[0],
         "streaming_predict_route": model_routes[0],
         "healthcheck_route": healthcheck_route,
         "readiness_initial_delay_seconds": LOAD_SECONDS,
         "openai": {"routes": list(model_routes), "models": list(aliases)},
+        "sleep": {} if sleeps else None,
     }
     bundles.checked_name_and_flavor(name, flavor, {})
     creation = endpoints.creation(name, "streaming", settings, LLM_DEFAULTS)

@@ -74,7 +74,7 @@ class _Reports:
     def worker_leaving(self, worker_id: str, reason: str) -> None:
         """Tell nobody: the worker says that to the leader."""
 
-    worker_worn = worker_unhealthy = worker_leaving
+    worker_worn = worker_unhealthy = worker_rested = worker_leaving
 
     def worker_stuck(self, worker_id: str, reason: str) -> None:
         self._transport.report(WorkerNews(worker_id, "stuck", reason))

@@ -101,6 +101,10 @@ class LinkOwner(Protocol):
         """Note once that something in the worker has not stopped within the grace time after it was cancelled."""
         ...
 
+    def rested(self, problem: str, *, asleep: bool) -> None:
+        """Note that the worker's server has fallen asleep, or has woken up; `problem` is why it has not."""
+        ...
+
     def closed(self, link: "WorkerLink") -> None:
         """Note that the connection is gone."""
         ...
@@ -146,6 +150,8 @@ class WorkerLink(FrameLink):
         self._worn_at = expected.max_requests
         self._said: set[int] = set()
         """What it may say once, and has."""
+        self._rests: Kind | None = None
+        """What it is doing: to fall asleep, or to wake up."""
         self._unheard = 0
         """CANCELs that the worker has not answered yet."""
 
@@ -225,6 +231,11 @@ class WorkerLink(FrameLink):
     def credit(self, request_id: int, size: int) -> None:
         """Grant the worker `size` more bytes of a stream, which have been passed on."""
         self._send(encode(Kind.CREDIT, request_id, CREDIT_BODY.pack(size)))
+
+    def rest(self, kind: Kind) -> None:
+        """Send a SLEEP, while nothing runs, or a WAKE."""
+        self._rests = kind
+        self._send(encode(kind, 0))
 
     def drain(self) -> None:
         """Ask the worker to finish what runs and then to exit."""
@@ -325,6 +336,13 @@ class WorkerLink(FrameLink):
     def _on_unhealthy(self, kind: int, request_id: int, payload: Body) -> None:
         self._note_once(kind)
         self._owner.unhealthy(_words(payload))
+
+    def _on_rested(self, kind: int, request_id: int, payload: Body) -> None:
+        asleep = kind == Kind.ASLEEP
+        if self._rests is not (Kind.SLEEP if asleep else Kind.WAKE):
+            raise FrameError(f"an {Kind(kind).name} that was not asked for")
+        self._rests = None
+        self._owner.rested(_words(payload), asleep=asleep)
 
     def _note_once(self, kind: int) -> None:
         if kind in self._said:
@@ -444,4 +462,6 @@ _SERVING = handlers(
     (Kind.RENEW, WorkerLink._on_renew),
     (Kind.BATCH, WorkerLink._on_batch),
     (Kind.UNHEALTHY, WorkerLink._on_unhealthy),
+    (Kind.ASLEEP, WorkerLink._on_rested),
+    (Kind.AWAKE, WorkerLink._on_rested),
 )

@@ -11,9 +11,14 @@ from openlaunch.server.dispatch.links import Expected, WorkerLink
 from openlaunch.server.dispatch.tally import Tally
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.metrics.counts import EndpointCounts
+from openlaunch_worker.frames import Kind
 
 LOST_GRACE_SECONDS = 0.5
 """How long work of a broken connection waits for the exit status of its worker, which is the better reason."""
+
+
+REST_SECONDS = 0.02
+"""How often is looked whether what runs in a worker has ended that is to sleep."""
 
 
 class Closable(Protocol):
@@ -33,6 +38,7 @@ class MemberEvents(Protocol):
     def worker_leaving(self, worker_id: str, reason: str) -> None: ...
     def worker_worn(self, worker_id: str, reason: str) -> None: ...
     def worker_unhealthy(self, worker_id: str, reason: str) -> None: ...
+    def worker_rested(self, worker_id: str, problem: str) -> None: ...
     def worker_lost(self, worker_id: str, reason: str = "") -> None: ...
 
 
@@ -94,6 +100,32 @@ class Member:
         if self.link is not None and self._serves:
             self.link.drain()
             self._lane.remove_worker(self.link)
+
+    def rest(self) -> None:
+        """Send the worker no further requests, and have its server sleep once it has finished what runs."""
+        if self.link is not None and self._serves:
+            self._lane.remove_worker(self.link)
+            self._rest_once_idle(self.link)
+
+    def _rest_once_idle(self, link: WorkerLink) -> None:
+        if self._drained:
+            return
+        if link.running:
+            asyncio.get_running_loop().call_later(REST_SECONDS, self._rest_once_idle, link)
+        else:
+            link.rest(Kind.SLEEP)
+
+    def wake(self) -> None:
+        """Wake the worker's server up; it takes requests once it is awake."""
+        if self.link is not None:
+            self.link.rest(Kind.WAKE)
+
+    def rested(self, problem: str, *, asleep: bool) -> None:
+        if asleep or problem or self._drained or self.link is None:
+            self._events.worker_rested(self.expected.worker_id, problem)
+        else:
+            self._lane.add_worker(self.link)
+            self._events.worker_ready(self.expected.worker_id)
 
     def forget(self, reason: str, *, with_node: bool = False) -> None:
         """Close the connection, and end what runs: the worker has ended, or its whole node is away."""

@@ -142,6 +142,9 @@ class Seat(asyncio.Protocol):
     def worker_unhealthy(self, worker_id: str, reason: str) -> None:
         """Tell nobody: the worker says that to the leader."""
 
+    def worker_rested(self, worker_id: str, problem: str) -> None:
+        """Tell nobody: workers on nodes do not sleep."""
+
     def worker_stuck(self, worker_id: str, reason: str) -> None:
         self.transport.report(WorkerNews(worker_id, "stuck", reason))
 

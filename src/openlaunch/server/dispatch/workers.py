@@ -139,6 +139,14 @@ class Workers:
         if (member := self._members.get(worker_id)) is not None:
             member.drain()
 
+    def rest(self, worker_id: str) -> None:
+        if (member := self._members.get(worker_id)) is not None:
+            member.rest()
+
+    def wake(self, worker_id: str) -> None:
+        if (member := self._members.get(worker_id)) is not None:
+            member.wake()
+
     def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
         if (member := self._members.pop(worker_id, None)) is not None:
             self._expected.pop(member.token, None)

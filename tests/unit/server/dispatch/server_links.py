@@ -157,6 +157,9 @@ class Owner:
         if self.lane is not None:
             self.lane.freed(link)
 
+    def rested(self, problem: str, *, asleep: bool) -> None:
+        raise AssertionError("no worker sleeps here")
+
     def unserved(self, link: WorkerLink, work: Work) -> None:
         raise AssertionError("every worker has a server here")
 

@@ -95,6 +95,8 @@ REFUSED = {
     "cancelled unasked": encode(Kind.RESULT, CALL, bytes([Outcome.CANCELLED])),
     "stream cancelled unasked": encode(Kind.END, STREAM, bytes([Outcome.CANCELLED])),
     "bytes of a cancelled one": encode(Kind.RESULT, CALL, bytes([Outcome.CANCELLED]) + b"x"),
+    "asleep unasked": encode(Kind.ASLEEP, 0),
+    "awake unasked": encode(Kind.AWAKE, 0),
     "unserved with bytes": encode(Kind.RESULT, CALL, bytes([Outcome.UNSERVED]) + b"x"),
     "unserved after its beginning": encode(Kind.CHUNK, STREAM, b"x")
     + encode(Kind.END, STREAM, bytes([Outcome.UNSERVED])),

@@ -1,5 +1,7 @@
 """Whether a worker takes requests: decided in one place, whatever comes in which order."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,9 @@ class Heard:
 
     def worker_unhealthy(self, worker_id: str, reason: str) -> None:
         self.told.append("unhealthy")
+
+    def worker_rested(self, worker_id: str, problem: str) -> None:
+        self.told.append(problem or "asleep")
 
     def worker_leaving(self, worker_id: str, reason: str) -> None:
         self.told.append("leaving")
@@ -123,6 +128,37 @@ async def test_what_has_not_run_in_one_whose_server_is_gone_waits_for_another_be
     other.answer()
     assert await calls[1].answer == (Outcome.SUCCESS, b"{}")
     assert fleet.heard.told == ["ready"]
+
+
+@in_loop
+async def test_one_falls_asleep_once_it_has_finished_what_runs_and_takes_requests_when_it_is_awake():
+    fleet = Fleet()
+    fleet.says(Kind.READY, b"{}")
+    fleet.lane.submit(call := WaitedCall())
+    fleet.worker.take()
+    fleet.member.rest()
+    assert not fleet.takes_requests()
+    fleet.worker.answer()
+    assert (await call.answer)[0] == Outcome.SUCCESS
+    async with asyncio.timeout(10):
+        while fleet.kinds() != [Kind.SLEEP]:
+            await asyncio.sleep(0.005)
+    fleet.says(Kind.ASLEEP)
+    assert not fleet.takes_requests()
+    fleet.member.wake()
+    assert fleet.kinds() == [Kind.WAKE]
+    fleet.says(Kind.AWAKE)
+    assert Kind.REQUEST in fleet.kinds()  # what has waited
+    assert fleet.heard.told == ["ready", "asleep", "ready"]
+
+
+@in_loop
+async def test_one_that_can_not_wake_up_takes_no_requests():
+    fleet = Fleet()
+    fleet.says(Kind.READY, b"{}")
+    fleet.member.wake()
+    fleet.says(Kind.AWAKE, b"out of memory")
+    assert fleet.heard.told == ["ready", "out of memory"]
 
 
 @in_loop

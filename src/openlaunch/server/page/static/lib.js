@@ -191,7 +191,7 @@ export function size(bytes) {
 const KINDS = { READY: "good", SUCCESS: "good", SERVING: "good", DELIVERED: "good", ok: "good", CANCELLED: "", UPDATE_FAILED: "bad", FAILURE: "bad", FAILED: "bad",
   failed: "bad", ROLLED_BACK: "wait", UPDATE_PENDING: "wait", UPDATE_IN_PROGRESS: "wait", PENDING: "wait", RUNNING: "wait", STARTED: "wait",
   STARTING: "wait", WAITING: "wait", DELETE_IN_PROGRESS: "wait", warning: "wait", suspended: "wait",
-  ready: "good", starting: "wait", lost: "bad", draining: "wait", drained: "wait", stopping: "wait", away: "bad" };
+  ready: "good", starting: "wait", lost: "bad", draining: "wait", asleep: "wait", drained: "wait", stopping: "wait", away: "bad" };
 
 export function pill(status) {
   return h("span", { class: `pill ${KINDS[status] || ""}` }, status.replaceAll("_", " ").toLowerCase());
