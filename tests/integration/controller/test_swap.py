@@ -175,9 +175,7 @@ def test_an_engine_sleeps_while_another_one_has_its_gpu_and_need_not_load_again(
     swaps = numbers(client, "gpu_swaps_total")
     assert (swaps["a"], swaps["b"]) == (2, 1)
 
-    client.edit_model_endpoint(
-        model_endpoint="a", env={"OTHER": "1"}
-    )  # it is of an older generation
+    client.edit_model_endpoint(model_endpoint="a", env={"OTHER": "1"})  # it is of an older generation
     eventually(lambda: not client.list_endpoint_workers("a"))
     assert ask("a") == 1
 
