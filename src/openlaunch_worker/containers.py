@@ -56,7 +56,7 @@ class EngineCommand(Document):
             arguments += ["--label", f"{name}={value}"]
         for name, value in container.env.items():
             # By name alone the engine takes the value from its own environment: others can't read that.
-            arguments += ["--env", f"{name}={value}" if is_the_engines(name) else name]
+            arguments += ["--env", name if is_by_name(name) else f"{name}={value}"]
         if container.cpus is not None:
             arguments += ["--cpus", f"{min(container.cpus, os.cpu_count() or 1):g}"]
         if container.memory is not None:
@@ -126,8 +126,16 @@ class GuardOrder(Document):
 
 def environ_for(container: Container, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment for `EngineCommand.run`'s command line: `environ`, and what the container is given."""
-    given = {name: value for name, value in container.env.items() if not is_the_engines(name)}
+    given = {name: value for name, value in container.env.items() if is_by_name(name)}
     return {**environ, **given}
+
+
+def is_by_name(name: str) -> bool:
+    """Return whether a variable may be given to the engine by its name alone.
+
+    Podman takes a name that ends with a star for all that its own environment has, and no name has an equals sign.
+    """
+    return not is_the_engines(name) and not name.endswith("*") and "=" not in name
 
 
 def is_the_engines(name: str) -> bool:

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter, field_validator
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, field_validator
 
 from openlaunch.wire.quantities import SizeText
 
@@ -96,7 +96,27 @@ class ZipArtifactFlavor(ArtifactFlavor):
 
 
 Route = Annotated[str, Field(pattern=r"^/[!-~]{0,500}$")]
-ImageRepository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}$")]
+_TRANSPORTS = (
+    *("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive"),
+    *("ostree", "sif", "tarball"),
+)
+"""What podman takes, before a colon, for places that are not registries, most of them files of this machine."""
+
+
+def _of_a_registry(repository: str) -> str:
+    before, colon, _ = repository.partition(":")
+    if colon and before.lower() in _TRANSPORTS:
+        raise ValueError(f"{before}: names another place of images than a registry, which is not taken")
+    return repository
+
+
+ImageRepository = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=400
+    ),
+    AfterValidator(_of_a_registry),
+]
 ImageTag = Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64})$")]
 ReadySeconds = Annotated[int, Field(ge=1, le=6 * 3600)]
 """How long a server of the bundle's own may take until it answers."""

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from openlaunch.wire.bundles import CloudpickleArtifactFlavor, CreateModelBundleRequest, ZipArtifactFlavor
+from openlaunch.wire.bundles import (
+    CloudpickleArtifactFlavor,
+    CreateModelBundleRequest,
+    ImageRepository,
+    ZipArtifactFlavor,
+)
 from openlaunch.wire.endpoint_settings import CallbackAuth, CallbackMTLSAuth
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, UpdateModelEndpointRequest
 from openlaunch.wire.keys import CreateKeyRequest, CreateKeyResponse
@@ -183,3 +188,42 @@ def test_bulk_requests_are_bounded():
 )
 def test_settings_of_a_sync_request(field, value):
     assert refused(SyncPredictRequest, {"args": {}, field: value}) == [field]
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "ghcr.io/org/image_1", "localhost:5000/a/b", "registry:443/a", "10.0.0.1:80/x--y"]
+)
+def test_an_image_is_named_by_its_registry(name):
+    assert TypeAdapter(ImageRepository).validate_python(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "docker-archive:/root/other.tar:a/b",
+            "dir:/root",
+            "oci:/root",
+            "containers-storage:a",
+            "docker://a/b",
+        ),
+        *(
+            "oci:5000/a",
+            "dir:1/a",
+            "DIR:1/a",
+            "docker-daemon:1/a",
+            "-a",
+            "/a",
+            "a//b",
+            "a/../b",
+            "a:b",
+            "a@b",
+            "",
+            "a/",
+        ),
+        "a" * 401,
+    ],
+)
+def test_an_image_is_no_file_of_the_machine(name):
+    with pytest.raises(ValidationError):
+        TypeAdapter(ImageRepository).validate_python(name)

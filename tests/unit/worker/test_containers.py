@@ -47,6 +47,13 @@ def test_variables_that_would_change_the_engine_itself_do_not_reach_it(name):
     assert environ_for(container, {}) == {}
 
 
+@pytest.mark.parametrize("name", ["*", "HTTP*", "A=B"])
+def test_a_variable_is_never_a_pattern_of_those_of_the_engine(name):
+    container = Container("name", "image:1", env={name: "value"})
+    assert after(EngineCommand(("podman",)).run(container), "--env") == [f"{name}=value"]
+    assert environ_for(container, {}) == {}
+
+
 def test_resources_are_limits():
     arguments = run(cpus=0.5, memory=1000)
     assert after(arguments, "--cpus") == ["0.5"]

@@ -12,7 +12,7 @@ from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS
 from openlaunch.wire.secrets import variable_of
-from openlaunch_worker.containers import is_the_engines
+from openlaunch_worker.containers import is_by_name
 
 _NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
 _FUNCTIONS = ("cloudpickle_artifact", "zip_artifact")
@@ -128,7 +128,7 @@ def check_secrets(spec: EndpointSpec, bundle: BundleRecord, existing: Collection
                 "secrets",
                 f"the secret {name!r} does not exist ({have}): make it with `openlaunch secrets set {name}`",
             )
-        if isinstance(bundle.flavor, ImageFlavor) and is_the_engines(variable_of(name)):
+        if isinstance(bundle.flavor, ImageFlavor) and not is_by_name(variable_of(name)):
             raise wrong_field(
                 "secrets",
                 f"the container engine itself reads {variable_of(name)}, so an image can't have the secret "
