@@ -26,7 +26,9 @@ _PATTERNS = {
     r"^(errors:)?[^:\n]": "off, errors, all, FILE or errors:FILE is needed",
     r"^/[!-~]{0,500}$": "a path such as /predict is needed, at most 501 characters",
     r"^/[^:\x00]{1,500}$": "an absolute path is needed, without a colon, at most 501 characters",
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[A-Za-z0-9][A-Za-z0-9._-]*)*$": "an image such as registry.example.org/team/model is needed",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[A-Za-z0-9][A-Za-z0-9._-]*)*$": (
+        "an image such as registry.example.org/team/model is needed"
+    ),
     r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64})$": "a tag such as v1 is needed, or sha256:DIGEST",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": f"a name has {_NAME_CHARACTERS}, at most 100, a letter or digit first",
     r"^[^-:][^:]*(://.*)?$": "a folder or a URL such as s3://bucket/models is needed",
