@@ -21,8 +21,8 @@ import h11
 import uvloop
 
 from openlaunch.errors import Unauthorized
+from openlaunch.server.bodies import BodyBudget
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
-from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.http_server import HttpServer
 from openlaunch.server.gateway.http_services import HttpServices

@@ -282,6 +282,8 @@ def test_while_postgresql_is_away_predictions_go_on_and_no_task_is_lost(
         until.touch()
         assert list(flow) == [1, 2]
         assert predict(platform, 8) == 64
+        if way not in ("slow", "full"):
+            eventually(lambda: "results of tasks" in (platform.readiness() or ""))
     assert [result(future) for future in waiting] == [n * n for n in range(20)]
     eventually(lambda: platform.readiness() is None)
     assert result(submit(platform, 9)) == 81

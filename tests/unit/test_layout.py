@@ -32,7 +32,7 @@ ROOMS = [
     *("serve", "shutdown", "first_key", "http_parts", "parts", "drivers", "leading"),
     *("page", "control", "jobs", "gateway", "queue", "endpoints", "dispatch", "cluster"),
     *("prediction", "access", "operations", "metrics"),
-    *("proxies", "settings", "clock", "accept", "logs", "spans", "span_export", "asgi"),
+    *("proxies", "settings", "clock", "accept", "logs", "spans", "span_export", "asgi", "bodies"),
 ]
 """The rooms of `server`, from the top down."""
 

@@ -9,11 +9,11 @@ import uvicorn
 
 from openlaunch.errors import ConfigurationError
 from openlaunch.server.asgi import App
+from openlaunch.server.bodies import BodyBudget
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.lazy_app import LazyApp
 from openlaunch.server.control.open_metrics import open_metrics
 from openlaunch.server.gateway.access_log import AccessLog, LoggedHttpServices
-from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.by_name import ByName
 from openlaunch.server.gateway.completion_routes import CompletionRoutes
 from openlaunch.server.gateway.cors import Cors

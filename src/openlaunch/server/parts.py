@@ -272,6 +272,8 @@ class _Parts:
         leads = None if serves_alone else lambda: self.controller.leads
         self.health = Health(self.store, self.artifacts, self.data.root, away, leads)
         self.health.on_lag = self.counts.loop_lag.observe
+        recorder = self.tasks.recorder
+        self.health.unrecorded = lambda: (recorder.waiting, recorder.waiting_bytes)
         self.health.start()
         self.stack.push_async_callback(self.health.stop)
 

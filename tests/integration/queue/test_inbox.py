@@ -13,7 +13,8 @@ from openlaunch.background import BackgroundTasks
 from openlaunch.errors import Unavailable, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.queue import inbox
-from openlaunch.server.queue.inbox import MAX_TOGETHER, Inbox, Submission
+from openlaunch.server.queue.inbox import Inbox, Submission
+from openlaunch.server.queue.shared import MAX_TOGETHER, MAX_TOGETHER_BYTES
 from openlaunch.store.base import OUTCOME_UNKNOWN, Store
 from openlaunch.tasks import lookups, queue
 from openlaunch.tasks.queue import NewTask
@@ -51,14 +52,18 @@ class World:
         self.writes += 1
         return await self.store.write(op, owner)
 
-    async def put(self, *ids: str, key: str | None = None, digest: bytes = b"", wanted: int = 0) -> Any:
-        new = [
-            NewTask(
-                i, "end", "ada", clock.now() + 60, 3, b"{}", idempotency_key=key, idempotency_digest=digest
-            )
-            for i in ids
-        ]
-        return await self.inbox.put(LANE, "ada", Submission(new, [], wanted))
+    async def put(
+        self,
+        *ids: str,
+        key: str | None = None,
+        digest: bytes = b"",
+        wanted: int = 0,
+        payload: bytes = b"{}",
+        owner: str = "ada",
+    ) -> Any:
+        keyed = {"idempotency_key": key, "idempotency_digest": digest}
+        new = [NewTask(i, "end", owner, clock.now() + 60, 3, payload, **keyed) for i in ids]
+        return await self.inbox.put(LANE, owner, Submission(new, [], wanted))
 
 
 def run(folder: Path, test: Any) -> None:
@@ -87,6 +92,49 @@ def test_no_more_are_stored_together_than_a_transaction_should_take(tmp_path: Pa
         many = [[f"{n}-{m}" for m in range(MAX_TOGETHER // 2)] for n in range(5)]
         await asyncio.gather(world.put("first"), *(world.put(*ids) for ids in many))
         assert world.writes == 3, "the first one with two hundred others"
+
+    run(tmp_path, test)
+
+
+def test_no_more_bytes_are_stored_together_than_a_statement_should_have(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        quarter = bytes(MAX_TOGETHER_BYTES // 4)
+        await asyncio.gather(*(world.put(str(n), payload=quarter) for n in range(9)))
+        assert world.writes == 3, "three and their rows, three times"
+        await world.put("large", payload=2 * MAX_TOGETHER_BYTES * b"x")
+
+    run(tmp_path, test)
+
+
+def test_what_waits_for_the_store_takes_bounded_memory_and_each_owner_a_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers who go away, and those who were told to look later, hold nothing that is waited for without end."""
+    monkeypatch.setattr(inbox, "MAX_WAITING_BYTES", 1000_000)
+
+    async def test(world: World) -> None:
+        async def put_many(owner: str) -> list[Any]:
+            """Submit as much as four times what there may be; return what was refused at once."""
+            put = [
+                asyncio.create_task(world.put(f"{owner}{n}", payload=bytes(40_000), owner=owner))
+                for n in range(100)
+            ]
+            done, waiting = await asyncio.wait(put, timeout=0.1)
+            for each in waiting:
+                each.cancel()
+            return [each.exception() for each in done]
+
+        goes_on = threading.Event()
+        before = asyncio.create_task(world.store.write(lambda conn: goes_on.wait(60)))
+        first, other, again = await put_many("ada"), await put_many("bob"), await put_many("ada")
+        assert [len(first), len(other), len(again)] == [88, 94, 100], "a half, and a quarter"
+        assert {error.code for error in (*first, *other, *again)} == {"bodies_full"}
+        goes_on.set()
+        await before
+        async with asyncio.timeout(60):
+            while world.inbox._memory.held:  # the store's thread ends, and then the loop hears of it
+                await asyncio.sleep(0.01)
+        assert (await world.put("last", payload=bytes(400_000)))[0] == ["last"]
 
     run(tmp_path, test)
 

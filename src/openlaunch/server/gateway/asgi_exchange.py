@@ -8,7 +8,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from openlaunch.server.asgi import HOT_METHODS, App, Scope, is_upload
-from openlaunch.server.gateway.bodies import FREE_BYTES, Held
+from openlaunch.server.bodies import FREE_BYTES, Held
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
 from openlaunch.server.logs import about

@@ -14,7 +14,7 @@ from openlaunch.server.asgi import (
     request_id_of,
     server_fault,
 )
-from openlaunch.server.gateway.bodies import FREE_BYTES, Held
+from openlaunch.server.bodies import FREE_BYTES, Held
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import JSON, Connection, Response
 from openlaunch.server.logs import about

@@ -24,7 +24,7 @@ from openlaunch.errors import (
     Unavailable,
 )
 from openlaunch.server.asgi import Scope
-from openlaunch.server.gateway.bodies import Held
+from openlaunch.server.bodies import Held
 from openlaunch.server.gateway.grpc_messages import (
     HEAD_BYTES,
     METHODS,

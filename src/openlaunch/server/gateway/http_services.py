@@ -10,8 +10,8 @@ from openlaunch.server.accept import EVENTS, check_accept
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.access.sessions import Headers
 from openlaunch.server.asgi import App, Scope, header
+from openlaunch.server.bodies import BodyBudget
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
-from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.changed_answers import changed
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.cors import Cors, is_foreign

@@ -16,8 +16,8 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from openlaunch.errors import APIError, BadRequest, HeadTooLarge, RequestTimeout, Unavailable
 from openlaunch.server.access.auth import PRINCIPAL
 from openlaunch.server.asgi import Scope
+from openlaunch.server.bodies import Held
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
-from openlaunch.server.gateway.bodies import Held
 from openlaunch.server.gateway.connections import Rank
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.farewell import CROSSING_SECONDS, LINGER_BYTES, UNREADABLE_BYTES, Farewell

@@ -6,8 +6,8 @@ from abc import abstractmethod
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from openlaunch.errors import APIError
+from openlaunch.server.bodies import UnreadBytes
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
-from openlaunch.server.gateway.bodies import UnreadBytes
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.read_timer import NEVER, ReadTimer

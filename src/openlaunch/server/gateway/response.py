@@ -10,7 +10,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from openlaunch.errors import APIError
 from openlaunch.server.asgi import Scope, new_request_id, problem_headers
-from openlaunch.server.gateway.bodies import BodyBudget, Held
+from openlaunch.server.bodies import BodyBudget, Held
 from openlaunch.server.gateway.unread_answers import PIECE_BYTES, UnreadAnswers
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 from openlaunch_worker.frames import Body

@@ -53,6 +53,8 @@ class Health:
         self.stopping = False
         self.on_lag: Callable[[float], None] = lambda seconds: None
         """Called with how late the event loop was, twice a second."""
+        self.unrecorded: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Returns how many results of tasks wait in memory for the store, and their bytes."""
         self._store = store
         self._artifacts = artifacts
         self._folder = folder
@@ -94,12 +96,14 @@ class Health:
         return ReadinessResponse(status=_worst(checks), checks=checks)
 
     async def _look(self) -> ReadinessResponse:
+        store, *others = await asyncio.gather(
+            _within("store", self._store_check(), _without(self._store)),
+            self._artifacts_check(),
+            _within("disk", asyncio.to_thread(disk_check, self._folder)),
+        )
         checks = [
-            *await asyncio.gather(
-                _within("store", self._store_check(), _without(self._store)),
-                self._artifacts_check(),
-                _within("disk", asyncio.to_thread(disk_check, self._folder)),
-            ),
+            with_unrecorded(store, *self.unrecorded()),
+            *others,
             lag_check(max(self._lags, default=0.0)),
             clock_check(clock.was_set_by()),
             *([] if self._nodes is None else [nodes_check(self._nodes())]),
@@ -155,6 +159,14 @@ async def _within(
         log.exception("the check of %s failed", name)
         detail = getattr(error, "strerror", None) or type(error).__name__
     return Check(name=name, status=status, detail=detail)
+
+
+def with_unrecorded(store: Check, results: int, size: int) -> Check:
+    """Add to what is wrong with the store which results of tasks wait for it."""
+    if store.status is CheckStatus.OK or not results:
+        return store
+    waiting = f"{results} results of tasks ({-(-size // 1024)} KiB) wait in memory to be recorded"
+    return store.model_copy(update={"detail": f"{store.detail}; {waiting}"})
 
 
 def leader_check(*, leads: bool) -> Check:

@@ -9,15 +9,18 @@ from sqlalchemy import Connection
 
 from openlaunch.errors import Unavailable
 from openlaunch.server import clock
+from openlaunch.server.bodies import BodyBudget, Held
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.queue.claiming import MAX_CLAIM, Claimer
-from openlaunch.server.queue.shared import Shared
+from openlaunch.server.queue.shared import MAX_TOGETHER, MAX_TOGETHER_BYTES, Shared
 from openlaunch.store.base import OUTCOME_UNKNOWN
 from openlaunch.tasks import queue
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 
-MAX_TOGETHER = 512
-"""The most tasks of several submissions that are stored together."""
+MAX_WAITING_BYTES = 256 * 1024 * 1024
+"""Tasks in memory that are not stored yet; past it, and past an owner's share of it, submissions get 503."""
+_TASK_BYTES = 600
+"""What a task takes beside its payload."""
 
 WAIT_SECONDS = 5.0
 """How long submissions wait for a database that is a service: it may stand still, and answer later, or never."""
@@ -41,24 +44,38 @@ class Submission:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
+    @property
+    def size(self) -> int:
+        """The bytes that its tasks take in memory."""
+        return sum([len(task.payload or b"") + _TASK_BYTES for task in self.new])
+
 
 class _Together:
     """Submissions that are stored together: others join until the store's thread begins with them."""
 
-    def __init__(self, first: Submission) -> None:
+    def __init__(self, first: Submission, size: int, held: Held) -> None:
+        """Begin with one of this size; raise Unavailable where there is no memory for it."""
+        held.resize(size)
         self.submissions = [first]
-        self._room = MAX_TOGETHER - len(first.new)
+        self._room, self._size = MAX_TOGETHER - len(first.new), size
+        self._held = held
         self._begun = False
         self._lock = threading.Lock()
 
-    def joined(self, one: Submission) -> bool:
-        """Let the submission join, if there is room and time."""
+    def joined(self, one: Submission, size: int) -> bool:
+        """Let the submission join, if there is room and time; raise Unavailable where there is no memory for it."""
         with self._lock:
-            self._room -= len(one.new)
-            if self._begun or self._room < 0:
+            room, size = self._room - len(one.new), self._size + size
+            if self._begun or room < 0 or size > MAX_TOGETHER_BYTES:
                 return False
+            self._held.resize(size)
+            self._room, self._size = room, size
             self.submissions.append(one)
             return True
+
+    def let_go(self) -> None:
+        """Count the memory of the submissions no longer: they are stored, or never will be."""
+        self._held.resize(0)
 
     def begin(self) -> list[Submission]:
         """Return the submissions, to which no other one joins from now on."""
@@ -74,6 +91,7 @@ class _Together:
                 refusal = _unknown
             else:
                 self._begun, self.submissions = True, []
+                self.let_go()
         for one in refused:
             if not one.stored.done():
                 one.stored.set_exception(refusal())
@@ -89,6 +107,7 @@ class Inbox:
         self._store, self._background = shared.store, shared.background
         self._claimer = claimer
         self._wait_seconds = WAIT_SECONDS if shared.store.is_service else WAIT_FOR_FILE_SECONDS
+        self._memory = BodyBudget(MAX_WAITING_BYTES, "tasks that are being stored")
         self._last: dict[tuple[str, str], _Together] = {}
         """The submissions that others of the same endpoint and owner may join."""
 
@@ -97,13 +116,13 @@ class Inbox:
 
         Raises:
             Unprocessable: the idempotency key was used for something else.
-            Unavailable: the store can't be written, or does not answer in time. With the code `OUTCOME_UNKNOWN` the
-                tasks may be stored.
+            Unavailable: the store can't be written, or does not answer in time, or too much waits for it. With the
+                code `OUTCOME_UNKNOWN` the tasks may be stored.
         """
-        key = lane.endpoint.id, owner
+        key, size = (lane.endpoint.id, owner), one.size
         last = self._last.get(key)
-        if last is None or not last.joined(one):
-            self._last[key] = together = _Together(one)
+        if last is None or not last.joined(one, size):
+            self._last[key] = together = _Together(one, size, Held(self._memory, owner))
             # Not in the caller, which may go away: the others wait for it too.
             settling = self._background.spawn(self._settle(lane, owner, together))
             settling.add_done_callback(lambda _: together.give_up(_stopping))
@@ -117,8 +136,8 @@ class Inbox:
             if len(together.begin()) == 1 or isinstance(error, Unavailable):
                 _fail(together.begin(), error)
                 return
-            for one in together.submissions:  # each succeeds or fails alone
-                await self._settle(lane, owner, _Together(one))
+            for one in together.submissions:  # each succeeds or fails alone; all are counted until the last
+                await self._settle(lane, owner, _Together(one, 0, Held(self._memory, owner)))
         else:
             for one, outcome in zip(together.submissions, outcomes, strict=True):
                 if one.stored.done():  # nobody waits for it any longer
@@ -127,6 +146,7 @@ class Inbox:
                     one.stored.set_result(outcome)
         finally:
             late.cancel()
+            together.let_go()
             if self._last.get((lane.endpoint.id, owner)) is together:
                 del self._last[lane.endpoint.id, owner]
 

@@ -17,7 +17,7 @@ from openlaunch.server.dispatch.work import Work
 from openlaunch.server.prediction.batch_lines import body_of_line, text_of_line
 from openlaunch.server.prediction.results import MISFIT, is_success
 from openlaunch.server.prediction.schemas import QUICK_BYTES
-from openlaunch.server.queue.shared import Shared
+from openlaunch.server.queue.shared import MAX_TOGETHER, MAX_TOGETHER_BYTES, Shared
 from openlaunch.store.records import EndpointRecord
 from openlaunch.tasks import queue
 from openlaunch.tasks.queue import Finished, failed
@@ -28,10 +28,9 @@ from openlaunch_worker.frames import Body, Outcome
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-MAX_TOGETHER = 512
-"""The most results that are recorded together."""
-MAX_TOGETHER_BYTES = 8 * 1024 * 1024
-"""The same in bytes: a database takes its time for a large statement, and is not waited for without end."""
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Results that wait in memory for a store that can't be written; past it those that are not small are artifacts."""
+SMALL_BYTES = 1024
 MAX_STORING_BYTES = 256 * 1024 * 1024
 """Results that are kept in memory while artifacts can't be written; with more, tasks run again."""
 NOT_AN_ANSWER = (
@@ -50,6 +49,9 @@ class Recorder:
         self._settings, self._schemas, self._background = shared.settings, shared.schemas, shared.background
         self._store, self._artifacts, self._hub = shared.store, shared.artifacts, shared.hub
         self._finished: deque[Finished] = deque()
+        self.waiting = 0
+        """The results that are not recorded yet."""
+        self.waiting_bytes = 0
         self._asked = False
         """Whether a write waits for the store's thread, which takes all results that have come until it begins."""
         self.storing: dict[str, int] = {}
@@ -72,15 +74,21 @@ class Recorder:
         self.record(failed(task_id, NOT_AN_ANSWER, 500))
 
     def _needs_care(self, outcome: int, payload: Body) -> bool:
-        if outcome == Outcome.PICKLED or len(payload) > self._settings.inline_bytes:
+        if outcome == Outcome.PICKLED or self._is_artifact(len(payload)):
             return True
         return self._settings.check_responses and outcome == Outcome.SUCCESS
+
+    def _is_artifact(self, size: int) -> bool:
+        """Return whether a result of this size is stored as an artifact: it is large, or too much waits in memory."""
+        if size > self._settings.inline_bytes:
+            return True
+        return size > SMALL_BYTES and self.waiting_bytes > MAX_WAITING_BYTES
 
     def record_line(
         self, finished: Finished, owner: str, answer: bytearray, line_of: Callable[[bytes], bytes]
     ) -> None:
         """Record the end of a line of a batch, whose result is a line of a file."""
-        if len(answer) <= self._settings.inline_bytes:
+        if not self._is_artifact(len(answer)):
             self.record(replace(finished, result=line_of(body_of_line(answer))))
             return
 
@@ -133,7 +141,7 @@ class Recorder:
             if checked is not payload:
                 work.note_failure(MISFIT)
                 outcome, payload = Outcome.FAILURE, checked
-        if len(payload) <= self._settings.inline_bytes:
+        if not self._is_artifact(len(payload)):
             self.record(_finished(task_id, outcome, bytes(payload)))
             return
         key = f"results/{task_id}.json"
@@ -146,10 +154,21 @@ class Recorder:
 
     def record(self, finished: Finished) -> None:
         """Store a result soon, together with the others that come before the store's thread begins."""
-        self._finished.append(finished)
+        self._finished.append(self._kept(finished))
         if not self._asked:
             self._asked = True
             self._background.spawn(self.flush())
+
+    def _kept(self, finished: Finished) -> Finished:
+        """Count a result among those that wait in memory, and return it."""
+        self.waiting += 1
+        self.waiting_bytes += len(finished.result or b"")
+        return finished
+
+    def _let_go(self, results: list[Finished]) -> None:
+        """Count results no longer among those that wait in memory."""
+        self.waiting -= len(results)
+        self.waiting_bytes -= sum([len(each.result or b"") for each in results])
 
     async def flush(self) -> None:
         """Store all results that have come; while the store can't be written they are kept, and tried again."""
@@ -186,9 +205,12 @@ class Recorder:
                     self._take(results)
                 if len(results) == 1 and in_place_of_another:
                     self._hub.forget(results[0].id)
+                    self._let_go(results)
                     raise
                 if len(results) == 1:
-                    await self._write([_broken(results[0].id, fault)], in_place_of_another=True)
+                    self._let_go(results)
+                    broken = self._kept(_broken(results[0].id, fault))
+                    await self._write([broken], in_place_of_another=True)
                     return
                 log.exception(
                     "%d results could not be recorded together, each is recorded alone", len(results)
@@ -197,6 +219,7 @@ class Recorder:
                     self._background.spawn(self._write([result]))
                 return
             else:
+                self._let_go(results)
                 self._hub.announce([r.id for r in results], {r.id: r for r in results if r.id in recorded})
                 if self.has_callbacks:
                     self.on_callbacks()

@@ -12,6 +12,11 @@ from openlaunch.server.settings import QueueSettings
 from openlaunch.store.base import Store
 from openlaunch.tasks.hub import Hub
 
+MAX_TOGETHER = 512
+"""The most tasks of several submissions, or results, that are stored together."""
+MAX_TOGETHER_BYTES = 8 * 1024 * 1024
+"""The same in bytes: a database takes its time for a large statement, and is not waited for without end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:

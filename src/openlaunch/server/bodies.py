@@ -1,4 +1,4 @@
-"""The memory that the parts of requests may take, of which each owner has a share."""
+"""The memory that requests may take, and what they have sent in, of which each owner has a share."""
 
 from collections import Counter
 
@@ -11,11 +11,14 @@ FREE_BYTES = 4096
 class BodyBudget:
     """Counts the bytes of requests that are held at a time, and refuses what is over the limit.
 
-    An owner may hold as many as are free then, so one who holds all that they may leaves half for others.
+    An owner may hold as many as are free then, so one who holds all that they may leaves half for others. What is
+    larger than all there may be is taken where it is alone.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, what: str = "requests under way") -> None:
+        """Take the limit, and what is counted, for messages."""
         self.limit = limit
+        self._what = what
         self.held = 0
         self._by_owner: Counter[str] = Counter()
 
@@ -26,9 +29,9 @@ class BodyBudget:
             Unavailable: there is no room for that much more.
         """
         mine = self._by_owner[owner] + size
-        if size > 0 and mine > self.limit - self.held - size:
+        if size > 0 and self.held and mine > self.limit - self.held - size:
             raise Unavailable(
-                f"the requests under way have {self.held} bytes already, {mine - size} of them yours; the limit is "
+                f"the {self._what} have {self.held} bytes already, {mine - size} of them yours; the limit is "
                 f"{self.limit}, and nobody may have more than is free",
                 code="bodies_full",
                 retry_after=1,

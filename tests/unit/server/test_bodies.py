@@ -3,7 +3,7 @@
 import pytest
 
 from openlaunch.errors import Unavailable
-from openlaunch.server.gateway.bodies import FREE_BYTES, BodyBudget, Held, UnreadBytes
+from openlaunch.server.bodies import FREE_BYTES, BodyBudget, Held, UnreadBytes
 
 KIB = 1024
 
