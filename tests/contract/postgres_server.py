@@ -66,19 +66,32 @@ class PostgresServer:
     """
 
     def __init__(self, *options: str, network: str = "") -> None:
-        folder = self._folder = _temporary_folder() / "data"
+        self._folder = self.folder_on(_temporary_folder(), "data")
         self._options = (*_OPTIONS, *options)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
-        folder.mkdir(mode=0o700)
-        if account := _account():
-            os.chown(folder, account["user"], account["group"])
-        initdb = [binaries() / "initdb", "-D", folder, "-U", USER, "--auth=trust", "-N", "-E", "UTF8"]
+        initdb = [binaries() / "initdb", "-D", self._folder, "-U", USER, "--auth=trust", "-N", "-E", "UTF8"]
         self._run(*initdb, "--locale=C")
 
-        rules = folder / "pg_hba.conf"  # the first line that fits holds
+        rules = self._folder / "pg_hba.conf"  # the first line that fits holds
         more = f"host all all {network} trust\n" if network else ""
         rules.write_text(f"host all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}{more}")
+
+    def back_up(self, target: Path) -> None:
+        """Make a base backup in a folder, as the documentation says."""
+        self._run(
+            *(binaries() / "pg_basebackup", "--host", "127.0.0.1", "--port", str(self.port)),
+            *("--username", USER, "--checkpoint", "fast", "--pgdata", target),
+        )
+
+    def go_back(self, base: Path, conf: str) -> None:
+        """Put a base backup in the place of the records of this server, which does not run, to be recovered."""
+        shutil.rmtree(self._folder)
+        self.folder_on(self._folder.parent, self._folder.name)
+        self._run("cp", "-a", f"{base}/.", self._folder)
+        with (self._folder / "postgresql.auto.conf").open("a") as settings:
+            settings.write(conf)
+        (self._folder / "recovery.signal").touch()
 
     def _run(self, *command: str | Path) -> None:
         done = subprocess.run(
@@ -119,9 +132,9 @@ class PostgresServer:
         """Of one of its databases; `user` may be with a password."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
-    def folder_on(self, disk: Path) -> Path:
+    def folder_on(self, disk: Path, name: str = "tables") -> Path:
         """Make a folder there that is the server's."""
-        folder = disk / "tables"
+        folder = disk / name
         folder.mkdir(mode=0o700)
         if account := _account():
             os.chown(folder, account["user"], account["group"])
