@@ -4,13 +4,14 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_workplace import DEADLINE, Workplace, eventually, processes_of, tops_of
 
-from openlaunch.engines import nurseries, nursery
+from openlaunch.engines import nurseries, nursery, usage
 from openlaunch.engines.base import Refused, WorkerExit
 from openlaunch.engines.local import LocalEngine
 from openlaunch.engines.nursery import ForkedWorker, Nursery
@@ -139,6 +140,46 @@ def test_what_a_nursery_prints_is_in_the_log_and_no_report(engine: LocalEngine, 
         await engine.close()
 
     asyncio.run(main())
+
+
+EATS = {
+    "memory": "x = bytearray(600 << 20)",
+    "disk": "import pathlib; pathlib.Path('large').write_bytes(bytes(30 << 20))",
+}
+
+
+@pytest.mark.parametrize("what", EATS)
+@pytest.mark.parametrize("when", ["before its first worker", "beside its worker"])
+def test_what_code_in_a_nursery_uses_is_bounded_with_its_workers(
+    engine: LocalEngine, workplace: Workplace, monkeypatch: pytest.MonkeyPatch, what: str, when: str
+) -> None:
+    monkeypatch.setattr(usage, "NURSERY_MEMORY", 100 << 20)
+    monkeypatch.setattr(usage, "DISK_SECONDS", 0.5)
+    monkeypatch.setattr(engine._processes._usage, "_disk", 10 << 20)
+
+    async def main() -> None:
+        mark = f"eats for {workplace.root}"
+        code = f"{EATS[what]}; import time; time.sleep(60)  # {mark}"
+        eats = f"import subprocess; subprocess.Popen([sys.executable, '-c', {code!r}])"
+        hangs = "; time.sleep(300)" if when == "before its first worker" else ""
+        workplace.in_nursery = eats + hangs
+        spec = replace(workplace.spec(SLEEP), memory_limit=10 << 20)
+        if hangs:
+            with pytest.raises(OSError, match="ended at its start"):
+                await engine.start(spec)
+        else:
+            await engine.start(spec)
+            assert await workplace.exit() == WorkerExit(code=None, signal=9)
+        assert "the environment's Python is ended with all its workers" in workplace.log()
+        if is_isolated(engine):  # else nothing holds what it has started
+            await eventually(lambda: processes_of(mark) == [])
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def is_isolated(engine: LocalEngine) -> bool:
+    return engine._processes._nurseries._sandboxes is not None
 
 
 BREAKS = {

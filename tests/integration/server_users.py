@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import without_namespaces
 
 import openlaunch
 from openlaunch.testing import LocalClient, local
@@ -20,13 +21,6 @@ ORDINARY = 4242
 USERS = ("root", "ordinary")
 MODES = ("required", "auto")
 
-_WITHOUT_NAMESPACES = (
-    *("unshare", "--user", f"--map-user={ORDINARY}", f"--map-group={ORDINARY}", "--keep-caps"),
-    *("sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', "sh"),
-    *("setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"),
-)
-"""Begins a command of an ordinary user, to whom the kernel gives no namespaces."""
-
 _SETPRIV = ("setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups")
 
 
@@ -34,7 +28,7 @@ _SETPRIV = ("setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-gr
 def running_as(user: str, *, namespaces: bool = True, **variables) -> Iterator[tuple[LocalClient, Path]]:
     """A server of this user with these environment variables, and its home, in which its data directory is.
 
-    Only root can start it. Without `namespaces`, the kernel gives none to an ordinary user.
+    Only root can start it. Without `namespaces`, the kernel gives none.
     """
     if os.geteuid() != 0:
         pytest.skip("only root can start servers of other users")
@@ -52,15 +46,21 @@ def running_as(user: str, *, namespaces: bool = True, **variables) -> Iterator[t
             if user == "ordinary":
                 for folder in (data, home):
                     os.chown(folder, ORDINARY, ORDINARY)
-                patch.setattr(sys, "executable", str(_python_of_ordinary_user(Path(place), namespaces)))
+            if user == "ordinary" or not namespaces:
+                patch.setattr(sys, "executable", str(_python_of(user, Path(place), namespaces)))
             client = local(data, max_retries=0)
         with client:
             yield client, home
 
 
-def _python_of_ordinary_user(place: Path, namespaces: bool) -> Path:
-    """A program that becomes the ordinary user and then Python."""
-    words = [*_SETPRIV, *(() if namespaces else _WITHOUT_NAMESPACES), *_reachable_python()]
+def _python_of(user: str, place: Path, namespaces: bool) -> Path:
+    """A program that becomes this user and then Python."""
+    python = [sys.executable] if user == "root" else _reachable_python()
+    words = [*(() if user == "root" else _SETPRIV), *python]
+    if not namespaces:
+        alone = place / "without_namespaces.py"
+        alone.write_text(Path(without_namespaces.__file__).read_text())
+        words += [str(alone), *python]
     program = place / "python"
     program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
     program.chmod(0o755)

@@ -30,9 +30,8 @@ class LogPipe:
     """The pipe of one process: `sending` is the end that the process writes to, to be closed once it has it."""
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._path = path
-        self._file = os.open(path, flags, 0o600)
+        self._file = _open(path)
         self._in_line = False
         """Whether the last line that was written has no end yet."""
         if os.fstat(self._file).st_size > MAX_WORKER_BYTES:
@@ -57,22 +56,26 @@ class LogPipe:
         if not data:
             return None
         with suppress(OSError):  # a disk that is full costs lines of a log, and nothing else
-            self._write(data)
+            self._write(data, self._file)
         return len(data)
 
     def note(self, line: str) -> None:
-        """Add a line of the server's own to the log."""
+        """Add a line of the server's own to the log, also after the process has closed its output."""
         with suppress(OSError):
-            self._write(b"\n" * self._in_line + f"{OWN_LINES}{line}\n".encode())
+            file = _open(self._path)  # the thread may close the other one at any time
+            try:
+                self._write(b"\n" * self._in_line + f"{OWN_LINES}{line}\n".encode(), file)
+            finally:
+                os.close(file)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, file: int) -> None:
         stamp = new_stamp()
         begun = b"" if self._in_line else stamp
         self._in_line = not data.endswith(b"\n")
         data = begun + data[:-1].replace(b"\n", b"\n" + stamp) + data[-1:]
-        stat = os.fstat(self._file)
+        stat = os.fstat(file)
         if stat.st_nlink:  # else it was deleted, and nobody sees how long it gets
-            os.write(self._file, data)
+            os.write(file, data)
             if stat.st_size + len(data) > MAX_WORKER_BYTES:
                 trim(self._path, MAX_WORKER_BYTES)
 
@@ -87,6 +90,10 @@ class LogPipe:
         with suppress(TimeoutError):
             async with asyncio.timeout(REST_SECONDS):
                 await self._ended.wait()
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 class LogWriter:

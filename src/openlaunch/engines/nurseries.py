@@ -15,6 +15,7 @@ from openlaunch.engines.nursery import Nursery
 from openlaunch.engines.process_spec import ProcessSpec
 from openlaunch.engines.sandbox import Sandboxes, make_folder, user
 from openlaunch.engines.spares import Spare, Spares
+from openlaunch.engines.usage import UsageWatch, WatchedNursery
 from openlaunch.trash import discard
 from openlaunch_worker.documents import IsolationOrder
 from openlaunch_worker.event_loop import UVLOOP
@@ -32,10 +33,16 @@ class Nurseries:
     """
 
     def __init__(
-        self, root: Path, environ: Mapping[str, str], sandboxes: Sandboxes | None, logs: LogWriter
+        self,
+        root: Path,
+        environ: Mapping[str, str],
+        sandboxes: Sandboxes | None,
+        logs: LogWriter,
+        usage: UsageWatch,
     ) -> None:
         self._root = root
         self._logs = logs
+        self._usage = usage
         self._environ = environ
         self._sandboxes = sandboxes
         self._started: dict[Path, asyncio.Task[Nursery]] = {}
@@ -119,7 +126,10 @@ class Nurseries:
             )
         log = self._logs.open(spec.log_path)
         try:
-            return await Nursery.start(command, self._environ, folder, log.sending)
+            nursery = await Nursery.start(command, self._environ, folder, log.sending)
+            if spec.is_owners:  # else no owner's code runs in it
+                self._usage.add_nursery(WatchedNursery(nursery, log))
+            return nursery
         except BaseException:
             discard(folder)
             raise

@@ -35,6 +35,11 @@ class ProcessSpec:
     caches: Path | None = None
 
     @property
+    def is_owners(self) -> bool:
+        """Whether code of its owner's requirements is in its environment, and so workers of no other owner."""
+        return self.caches is not None and self.caches == self.cache
+
+    @property
     def memory_bound(self) -> int:
         """How much all of it may use; 0 sets no bound."""
         return self.memory and self.memory + MEMORY_ON_TOP

@@ -73,10 +73,11 @@ class Processes:
         self._closed = asyncio.Event()
         self._forks = forks
         self._logs = LogWriter()
-        self._nurseries = Nurseries(root, self._environ, sandboxes, self._logs)
         self._oom = OomWatch()
         self._usage = UsageWatch(disk)
+        self._nurseries = Nurseries(root, self._environ, sandboxes, self._logs, self._usage)
         self._looking: asyncio.Task[None] | None = None
+        self._starting = 0
 
     def running(self) -> list[str]:
         return list(self._running)
@@ -89,17 +90,19 @@ class Processes:
             raise FileNotFoundError(f"{spec.python} is not there")
         begin = self._nurseries.fork if self._in_nursery(spec) else self._start_alone
         log = self._logs.open(spec.log_path)
+        self._starting += 1
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_at_memory())
         try:
             process, folder = await begin(spec, self._environ_of(spec), log.sending)
         finally:
+            self._starting -= 1
             log.close_sending()
         place = folder / "work" if self._in_nursery(spec) else folder
         usage = Watched(process, folder, place, spec.memory_bound, log)
         self._usage.add(usage)
         running = self._running[spec.worker_id] = _Running(spec, process, folder, log, usage)
         running.watcher = asyncio.create_task(self._watch(running, on_exit))
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_at_memory())
         if self._closed.is_set():
             process.kill()
 
@@ -157,8 +160,8 @@ class Processes:
         discard(running.folder)
 
     async def _look_at_memory(self) -> None:
-        """Keep the count of kills fresh while there are workers, and end those that use too much."""
-        while self._running:
+        """Keep the count of kills fresh while there are workers or nurseries, and end those that use too much."""
+        while self._running or self._starting or self._usage.has_nurseries:
             self._oom.look()
             await self._usage.look()
             await asyncio.sleep(LOOK_SECONDS)

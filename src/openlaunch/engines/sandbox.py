@@ -6,11 +6,13 @@ import pwd
 import sys
 import tempfile
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from openlaunch_worker import kernel
 from openlaunch_worker.documents import SandboxOrder, View
 from openlaunch_worker.module_command import RUNTIME, module_command
 
@@ -80,11 +82,24 @@ class Sandboxes:
 
 @cache
 def user() -> int:
-    """Return whom sandboxes run as; 0: as the server's own user, because it is not root, or root of no other user."""
-    if os.geteuid() != 0:
+    """Return whom sandboxes run as; 0: as the server's own user.
+
+    That is where it is not root, or root of no other user, or can't lay out for another user what that one may see.
+    """
+    if os.geteuid() != 0 or not _makes_mounts():
         return 0
     ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
     return USER if any(0 <= USER - int(first) < int(count) for first, _, count in ranges) else 0
+
+
+def _makes_mounts() -> bool:
+    """Return whether this process may make mount namespaces, tried in a thread, which enters one alone and ends."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            thread.submit(kernel.unshare, kernel.NEW_MOUNTS).result()
+        except OSError:
+            return False
+    return True
 
 
 def _homes() -> list[str]:

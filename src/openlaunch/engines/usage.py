@@ -12,6 +12,7 @@ from pathlib import Path
 from openlaunch.engines import process_tree
 from openlaunch.engines.groups import Child
 from openlaunch.engines.log_writer import LogPipe
+from openlaunch.engines.nursery import Nursery
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ DISK_SECONDS = 5.0
 MAX_FILES = 1_000_000
 """Files and folders that a worker may have in its folder."""
 MIB = 1024 * 1024
+NURSERY_MEMORY = 512 * MIB
+"""What a nursery may use beside its workers: what files of an owner's requirements import when its Python starts."""
 SHM = "/dev/shm"  # noqa: S108 -- to be looked at
 
 
@@ -36,12 +39,21 @@ class Watched:
     over_memory: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class WatchedNursery:
+    """A nursery in which an owner's own code runs, and what it prints to."""
+
+    nursery: Nursery
+    log: LogPipe
+
+
 class UsageWatch:
     """Ends workers that use too much, with a line in their log. `disk` bounds the bytes of a folder; 0 sets none."""
 
     def __init__(self, disk: int = 0) -> None:
         self._disk = disk
         self._workers: set[Watched] = set()
+        self._nurseries: set[WatchedNursery] = set()
         self._disk_looked = time.monotonic()
         # A thread of its own, because a walk through large folders takes long.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="usage")
@@ -52,18 +64,50 @@ class UsageWatch:
     def remove(self, worker: Watched) -> None:
         self._workers.discard(worker)
 
+    @property
+    def has_nurseries(self) -> bool:
+        return any(each.nursery.alive for each in self._nurseries)
+
+    def add_nursery(self, nursery: WatchedNursery) -> None:
+        """Watch a nursery with all of its workers, until it ends."""
+        self._nurseries.add(nursery)
+
     async def look(self) -> None:
         """Look at all workers; call it every second."""
         bounded = [worker for worker in self._workers if worker.memory]
         for worker, used in await asyncio.to_thread(_over_memory, bounded):
             worker.over_memory = True
             self._end(worker, f"{used // MIB} MiB of memory", f"{worker.memory // MIB} MiB", "`memory`")
+        self._nurseries = {each for each in self._nurseries if each.nursery.alive}
+        for each, most in [(each, self._memory_of(each)) for each in self._nurseries]:
+            if most and (used := await asyncio.to_thread(_nursery_memory, each.nursery.pid, most)) > most:
+                self._end_nursery(each, f"{used // MIB} MiB of memory", f"{most // MIB} MiB")
         if self._disk and time.monotonic() - self._disk_looked > DISK_SECONDS:
             loop, workers = asyncio.get_running_loop(), list(self._workers)
             for worker in await loop.run_in_executor(self._thread, _over_disk, workers, self._disk):
                 allowed = f"{self._disk // MIB} MiB, or {MAX_FILES:,} files"
                 self._end(worker, "more of the disk than is allowed", allowed, "OPENLAUNCH_WORKER_DISK_BYTES")
+            for each in self._nurseries:
+                most = self._disk * (len(self._workers_of(each)) + 1)
+                if await loop.run_in_executor(self._thread, _is_larger, each.nursery.folder, most):
+                    self._end_nursery(each, "more of the disk than is allowed", f"{most // MIB} MiB")
             self._disk_looked = time.monotonic()
+
+    def _workers_of(self, watched: WatchedNursery) -> list[Watched]:
+        return [each for each in self._workers if each.process.ancestor == watched.nursery.pid]
+
+    def _memory_of(self, watched: WatchedNursery) -> int:
+        """Return what a nursery may use with all of its workers; 0 where one of these has no bound."""
+        bounds = [each.memory for each in self._workers_of(watched)]
+        return NURSERY_MEMORY + sum(bounds) if all(bounds) else 0
+
+    def _end_nursery(self, watched: WatchedNursery, used: str, allowed: str) -> None:
+        if watched.nursery.alive:
+            watched.log.note(
+                f"the environment's Python is ended with all its workers: together they use {used}, and "
+                f"{allowed} are allowed; a requirement may run code when Python starts"
+            )
+            watched.nursery.end()
 
     def _end(self, worker: Watched, used: str, allowed: str, setting: str) -> None:
         """Say in the worker's log what was too much, and kill it, unless it has ended in between."""
@@ -86,9 +130,18 @@ def _memory(worker: Watched) -> int:
     if worker.first is None:
         return 0
     pids = process_tree.tree(worker.first)
-    files = _files_in_memory(worker.first, pids)
+    return _used(pids, _files_in_memory(worker.first, pids), worker.memory)
+
+
+def _nursery_memory(pid: int, allowed: int) -> int:
+    pids = process_tree.tree(pid)
+    return _used(pids, sum(process_tree.files_in_memory(pids).values()), allowed)
+
+
+def _used(pids: list[int], files: int, allowed: int) -> int:
+    """Return the memory of processes with that of their files: exactly only where it may be too much."""
     most = sum(map(process_tree.memory, pids)) + files
-    if most <= worker.memory:
+    if most <= allowed:
         return most
     # Memory that processes share was counted in each of them, and once more as a file that they have mapped.
     shared = sum(map(process_tree.shared_memory, pids))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from without_namespaces import forbid_user_namespaces
 
 from openlaunch.engines.sandbox import USER, Sandboxes, make_folder
 
@@ -194,25 +195,6 @@ def test_it_ends_with_its_launcher(place, number):
         os.kill(started.pid, number)
         started.wait()
         assert file.read() == ""
-
-
-def forbid_user_namespaces():
-    """Have the kernel refuse user namespaces from now on, by a limit of one that this process enters."""
-    from openlaunch_worker import kernel
-
-    me, uid, gid = os.getpid(), os.geteuid(), os.getegid()
-    entered, enter = os.pipe()
-    if (helper := os.fork()) == 0:  # who may give root all of its users is outside
-        os.read(entered, 1)
-        for name, own in (("uid_map", uid), ("gid_map", gid)):
-            Path(f"/proc/{me}/{name}").write_text("0 0 65536" if uid == 0 else f"{own} {own} 1")
-        os._exit(0)
-    kernel.unshare(kernel.NEW_USERS)
-    if uid:
-        Path("/proc/self/setgroups").write_text("deny")
-    os.write(enter, b"x")
-    os.waitpid(helper, 0)
-    Path("/proc/sys/user/max_user_namespaces").write_text("0")
 
 
 def test_what_the_kernel_refuses_is_said_where_it_is_required(place):

@@ -51,6 +51,22 @@ def test_what_is_printed_is_in_the_log_at_the_end(path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_line_of_the_servers_own_is_in_the_log_though_the_process_has_closed_its_output(path: Path) -> None:
+    """Its descriptor is another file's by then."""
+
+    async def main() -> None:
+        async with opened(path) as pipe:
+            await print_to(pipe, b"one\n")
+            pipe.close_sending()
+            await pipe.ended()
+            with path.with_name("other").open("w+b") as other:
+                pipe.note("it is killed")
+                assert other.read() == b""
+            assert printed(path) == "one\nopenlaunch server: it is killed\n"
+
+    asyncio.run(main())
+
+
 def test_what_was_printed_before_is_in_the_log_when_it_has_caught_up(path: Path) -> None:
     async def main() -> None:
         writer = LogWriter()
