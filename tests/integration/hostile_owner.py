@@ -58,7 +58,7 @@ def processes_of(mark: str) -> list[str]:
 def used_too_much(cell, name: str, code: str, said: str) -> None:
     """Have a new worker do this, which the server has to end for it."""
     run = cell.deploy(cell.mallory, name)
-    with pytest.raises(WorkerDied, match="signal 9"):
+    with pytest.raises(WorkerDied):
         run(code)
     assert said in cell.mallory.read_endpoint_logs(name)
     cell.mallory.delete_model_endpoint(name)
