@@ -1,6 +1,7 @@
 """What commands read for predictions: a file or stdin, and JSON objects in it."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def read_text(name: str, option: str) -> str:
 def json_object(text: str, what: str) -> dict[str, Any]:
     """Return the JSON object, or raise BadParameter with a message that `what` begins."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{what} is not JSON: {error}; an object is needed, {_EXAMPLE}") from None
     if not isinstance(value, dict):
@@ -34,6 +35,12 @@ _KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "b
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is too large for a number")
+    return value
 
 
 _PAIR = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -73,7 +80,7 @@ def _value(text: str) -> Any:
             )
         return path
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         return text
 

@@ -138,11 +138,17 @@ def logging_is_one():
     import logging
     from concurrent.futures import _base
     return _base.logging is logging
+FACTORS = {"two": 2}
+LIMIT = 9
+def by_text():
+    import __main__
+    return [eval("FACTORS['two'] + 1"), globals()["LIMIT"], __main__.FACTORS]
 def config(): return json.loads(pathlib.Path("settings.json").read_text())
 
 ALL = {f.__name__: f for f in (cache, late, found_by_name, data, init, script_state, stored, dispatched, forked,
                                spawned, words, fails_here, fails_there, color, nested, config, registries,
-                               shared, marks, set_from_outside, set_in_objects, names, replaced, logging_is_one)}
+                               shared, marks, set_from_outside, set_in_objects, names, replaced, logging_is_one,
+                               by_text)}
 def predict(what): return ALL[what]()
 
 if __name__ == "__main__":
@@ -259,6 +265,7 @@ def worker(bundles):
         ("set_in_objects", [True, "data", "by the script", "better", 1, 6]),
         ("names", ["renamed", "own code"]),
         ("replaced", ["better", "filled"]),
+        ("by_text", [3, 9, {"two": 2}]),
     ],
 )
 def test_code_does_what_it_does_at_home(worker, what, value):

@@ -21,6 +21,11 @@ def names_in(code: CodeType) -> set[str]:
     return {name for one in nested(code) for name in one.co_names}
 
 
+def texts_in(code: CodeType) -> set[str]:
+    """Return the texts that are written in code."""
+    return {one for inner in nested(code) for one in inner.co_consts if isinstance(one, str)}
+
+
 def renamed(code: CodeType, filename: str) -> CodeType:
     """Return code that is shown as of another file."""
     constants = (renamed(one, filename) if isinstance(one, CodeType) else one for one in code.co_consts)

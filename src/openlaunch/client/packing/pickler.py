@@ -5,6 +5,7 @@ import functools
 import importlib
 import linecache
 import marshal
+import re
 import sys
 import types
 import typing
@@ -19,8 +20,9 @@ import cloudpickle
 import typing_extensions
 
 from openlaunch.client.packing.bytecode import marshalled
+from openlaunch.client.packing.changed_values import is_plain
 from openlaunch.client.packing.class_names import name_class
-from openlaunch.client.packing.code_objects import imports_in, names_in, nested
+from openlaunch.client.packing.code_objects import imports_in, names_in, nested, texts_in
 from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, modules_named, parents_and, source_of
 from openlaunch.client.packing.script_texts import IMPORTERS, read
 from openlaunch.client.packing.source_texts import SourceTexts, check_fresh
@@ -32,6 +34,8 @@ _ALIASES: Final = (_TYPING_ALIAS, typing_extensions.TypeAliasType)
 """What `type` statements make, from Python 3.12 on, and what stands for it."""
 _NAMED_TYPES: Final = (ParamSpec, TypeVarTuple, NewType, *_ALIASES)
 """What is found under its name in its module, and otherwise made anew."""
+_BY_TEXT: Final = ("eval", "exec", "globals", "vars")
+_WORD: Final = re.compile(r"[^\W\d]\w*")
 _WITH_STATE: Final = 6
 """Members of what an object is reduced to that has a state, and a function to set it."""
 
@@ -210,6 +214,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self.uses |= names_in(function.__code__)
         reduced = (reduced[0], self._with_cells(reduced[1], function), *reduced[2:])
         values = reduced[2][1]["__globals__"]
+        values.update(_named_in_texts(function))
         if home in self.named:
             values.clear()  # the module makes them when it is imported
         for name, value in list(values.items()):
@@ -283,6 +288,21 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         for name in found:
             for one in parents_and(name):
                 self._meet(one)
+
+
+def _named_in_texts(function: FunctionType) -> dict[str, Any]:
+    """Return the plain globals that code names in texts, for `eval`, `globals()` and the like, or of `__main__`."""
+    code = function.__code__
+    words = names_in(code)
+    if not words & {*_BY_TEXT, MAIN} and MAIN not in texts_in(code):
+        return {}
+    words |= {word for text in texts_in(code) for word in _WORD.findall(text)}
+    known = function.__globals__
+    return {
+        name: known[name]
+        for name in sorted(words & known.keys())
+        if name[:2] != "__" and is_plain(known[name])
+    }
 
 
 def _is_of_client(obj: Any) -> bool:
