@@ -81,7 +81,10 @@ def _growth(short: bool) -> object:
 
 
 def _nodes(short: bool) -> object:
-    return _ours("nodes.py", "2" if short else "10", env={"PYTHONPATH": str(ROOT)})
+    seen = _ours("nodes.py", "2" if short else "10", env={"PYTHONPATH": str(ROOT)}, system=FAULTS)
+    assert isinstance(seen, dict)
+    actors = _ours("../ray/actors.py", "3" if short else "10", env=FAULTS.env, system=FAULTS)
+    return {**seen, "actors": actors}
 
 
 def _faults(short: bool) -> object:

@@ -290,7 +290,7 @@ def _growth(seen: dict[str, list[dict[str, float]]]) -> str:
     )
 
 
-def _nodes(seen: dict[str, list[dict[str, float]]]) -> str:
+def _nodes(seen: dict[str, Any]) -> str:
     cost = [("server_us", "{:.0f}"), ("agents_us", "{:.0f}")]
 
     def cells(row: dict[str, float], *shown: tuple[str, str]) -> list[str]:
@@ -324,6 +324,32 @@ def _nodes(seen: dict[str, list[dict[str, float]]]) -> str:
         + _table(["worker", "connections", "p50 ms", "requests/s", *of_cpu], hop)
         + "\n"
         + _table(["endpoints registered", "requests/s", *of_cpu], endpoints)
+        + _servers_and_workers(seen)
+    )
+
+
+def _servers_and_workers(seen: dict[str, Any]) -> str:
+    servers = [
+        [f"{row['servers']}", f"{row['rate']:,.0f}", f"{row['server_us']:.0f}"] for row in seen["servers"]
+    ]
+    where = ("beside the server", "on a node")
+    bodies = [
+        [where[row["nodes"]], f"{row['ms']:.0f}", f"{row['server']:.1f}", f"{row['agent']:.1f}"]
+        for row in seen["bodies"]
+    ]
+    further = [(f"a further worker {where[row['nodes']]}", row["ms"]) for row in seen["further"]]
+    actors = [("an actor of Ray, from its order to its first answer", seen["actors"])]
+    starts = [
+        [what, f"{statistics.median(ms):,.0f}", f"{min(ms):,.0f}-{max(ms):,.0f}"]
+        for what, ms in further + actors
+    ]
+    return (
+        "\nServers on one database (PostgreSQL), with one node and 16 connections to each:\n\n"
+        + _table(["servers", "requests/s of all", "µs of a server"], servers)
+        + "\nA body of 10 MiB and a number as its answer; memory is what comes on top at the peak, in bodies:\n\n"
+        + _table(["worker", "ms", "the server", "the agent"], bodies)
+        + "\nA further worker, from a request that finds the only one busy to its answer:\n\n"
+        + _table(["", "median ms", "from-to"], starts)
     )
 
 
@@ -348,7 +374,9 @@ def _faults(seen: list[dict[str, Any]]) -> str:
     return (
         "\n## What fails while processes are killed\n\nA Ray cluster of a head and two nodes on this machine, with a "
         "worker or replica on each node, and eight callers. All processes of what is named are killed with SIGKILL. "
-        "Openlaunch has two servers, and Ray's scheduler places its workers; Ray Serve has a proxy on each node.\n\n"
+        "Openlaunch has two servers, and Ray's scheduler places its workers; Ray Serve has a proxy on each node. "
+        "Neither has Redis: Ray's head keeps its records in memory. Requests are counted for 15 s after each of the "
+        "first two faults, and for 75 s after the last.\n\n"
         + _table(
             ["killed", *(f"Openlaunch: {each}" for each in head), *(f"Ray Serve: {each}" for each in head)],
             rows,

