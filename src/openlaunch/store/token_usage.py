@@ -19,9 +19,12 @@ def of_day(conn: Connection, day: int) -> list[tuple[str, str, int]]:
     return [tuple(row) for row in conn.execute(query.where(token_usage.c.day == day))]
 
 
-def add(conn: Connection, day: int, used: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
-    """Add tokens that keys have used on a day, delete what is old, and return what `of_day` returns then."""
-    for key_id, owner, tokens in sorted(used):  # in one order, whichever server does this
-        conn.execute(_ADD, {"key_id": key_id, "owner": owner, "day": day, "tokens": tokens})
+def add(conn: Connection, day: int, used: Sequence[tuple[str, str, int, int]]) -> list[tuple[str, str, int]]:
+    """Add what keys have used, by key, owner and day: tokens. Return what `of_day` returns then of this day.
+
+    What is old is deleted.
+    """
+    for key_id, owner, used_on, tokens in sorted(used):  # in one order, whichever server does this
+        conn.execute(_ADD, {"key_id": key_id, "owner": owner, "day": used_on, "tokens": tokens})
     conn.execute(delete(token_usage).where(token_usage.c.day < day - KEPT_DAYS))
     return of_day(conn, day)

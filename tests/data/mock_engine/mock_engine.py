@@ -153,7 +153,8 @@ class Engine(asyncio.Protocol):
 
     def whole(self, path, given):
         tokens = given.get("max_tokens") or 3
-        document = {"id": "cmpl-1", "created": 1, "model": given["model"], "usage": usage(tokens)}
+        said = given.get("says_usage", usage(tokens))
+        document = {"id": "cmpl-1", "created": 1, "model": given["model"], "usage": said}
         if path in FORMS:
             return {"text": given["file"], "model": given["model"]}
         if path == "/v1/rerank":
@@ -192,7 +193,12 @@ class Engine(asyncio.Protocol):
         last = piece(given, "", "stop")
         if (given.get("stream_options") or {}).get("include_usage"):
             last += event(
-                {"id": "cmpl-1", "object": "chat.completion.chunk", "choices": [], "usage": usage(sent)}
+                {
+                    "id": "cmpl-1",
+                    "object": "chat.completion.chunk",
+                    "choices": [],
+                    "usage": given.get("says_usage", usage(sent)),
+                }
             )
         self.transport.write(chunk(last) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 from openai_driver import ROUTES, mock_engine, openai_client
 from server_driver import eventually, http
@@ -73,6 +74,35 @@ def test_a_stream_that_is_left_is_paid_for(client, endpoint):
             for _ in zip(range(20), answer.iter_raw(), strict=False):
                 pass
     eventually(lambda: today(client, key) >= 20)
+
+
+LIES = [None, {}, [1], {"prompt_tokens": -5, "completion_tokens": 2**60}, {"completion_tokens": 1.5}]
+
+
+def test_an_engine_that_says_no_number_of_tokens_or_none_that_can_be_costs_an_estimate(client, endpoint):
+    """It is alike for all ways to ask: a quarter of the bytes of the request, or a token for each event."""
+    key = client.create_api_key(owner="lied-to")
+    with http(client, key.api_key) as raw:
+        known = 0
+        for said in LIES:
+            for stream in (False, True):
+                assert ask(raw, prompt="x" * 4000, says_usage=said, stream=stream).status_code == 200
+                known = eventually(
+                    lambda before=known: 1000 < today(client, key) - before < 1300 and today(client, key)
+                )
+        line = {"custom_id": "a", "body": {"model": "chat", "prompt": "x" * 4000, "says_usage": None}}
+        given = {"files": {"file": ("a.jsonl", json.dumps(line).encode())}, "data": {"purpose": "batch"}}
+        file = raw.post("/v1/files", **given).json()["id"]
+        raw.post("/v1/batches", json={"input_file_id": file, "endpoint": CHAT})
+        eventually(lambda: 1000 < today(client, key) - known < 1300)
+
+
+def test_a_request_that_is_left_before_its_answer_pays_for_what_it_asked(client, endpoint):
+    key = client.create_api_key(owner="hasty")
+    body = {"model": "chat", "messages": [], "prompt": "x" * 4000, "fault": "hang"}
+    with http(client, key.api_key) as raw, pytest.raises(httpx2.TimeoutException):
+        raw.post(CHAT, json=body, timeout=1)
+    eventually(lambda: today(client, key) > 1000)
 
 
 def test_a_key_with_nothing_left_is_refused_as_clients_expect(client, call, endpoint):

@@ -90,7 +90,8 @@ class KeyUse:
         """Store the tokens that were used, and learn what keys have used at other servers."""
         if not (used := self.tokens.take_unsaved()):
             return
-        day, rows = int(clock.now() // DAY_SECONDS), [(*account, tokens) for account, tokens in used.items()]
+        day = int(clock.now() // DAY_SECONDS)
+        rows = [(*account, used_on, tokens) for (used_on, account), tokens in used.items()]
         try:
             stored = await self._store.write(lambda conn: token_store.add(conn, day, rows))
         except Unavailable as error:

@@ -106,7 +106,7 @@ class Meter:
         """Return what is left of the rate, or else of the day, as clients of OpenAI's API read it."""
         limits, usage = self.limits, self._usage
         if (rate := limits.requests_per_second) is not None:
-            missing = max(0.0, usage.missing - rate * (now - usage.at))
+            missing = max(0.0, usage.missing - rate * max(0.0, now - usage.at))
             limit, reset = limits.capacity, missing / rate
         elif limits.requests_per_day is not None:
             day = now // DAY_SECONDS

@@ -34,7 +34,7 @@ class Spent:
 
     def missing_at(self, limit: float, now: float) -> float:
         """Return how many tokens of a bucket that holds a minute's are missing now."""
-        return max(0.0, self.missing - limit * (now - self.at) / MINUTE_SECONDS)
+        return max(0.0, self.missing - limit * max(0.0, now - self.at) / MINUTE_SECONDS)
 
     def today_at(self, now: float) -> int:
         return self.today if self.day == now // DAY_SECONDS else 0
@@ -72,7 +72,8 @@ class TokenBudgets:
         self._of_keys: dict[str, dict[str, float]] = {}
         self._keys: dict[str, Spent] = {}
         self._owners: dict[str, Spent] = {}
-        self._unsaved: dict[Account, int] = {}
+        self._unsaved: dict[tuple[int, Account], int] = {}
+        """What was not stored yet, by the day on which it was used."""
         self._unsaid: dict[Account, int] = {}
         """What was not said to other servers yet."""
 
@@ -97,8 +98,9 @@ class TokenBudgets:
         if not tokens:
             return
         self._count(account, tokens, now)
-        for uses in (self._unsaved, self._unsaid):
-            uses[account] = uses.get(account, 0) + tokens
+        used = int(now // DAY_SECONDS), account
+        self._unsaved[used] = self._unsaved.get(used, 0) + tokens
+        self._unsaid[account] = self._unsaid.get(account, 0) + tokens
 
     def add(self, account: Account, tokens: int, now: float) -> None:
         """Count the tokens of a request at another server, which stores them."""
@@ -116,41 +118,44 @@ class TokenBudgets:
         self._owner(account.owner).use(tokens, of_owner, now)
 
     def headers(self, account: Account, now: float) -> dict[str, str]:
-        """Return what is left of the tightest limit a minute, as clients of OpenAI's API read it."""
-        tightest: tuple[float, float, float] | None = None
-        of_owner = self._quotas.of(account.owner)
+        """Return what is left of the limit of which least is left, as clients of OpenAI's API read it."""
+        found: list[tuple[float, float, float]] = []
         for spent, limits in (
             (self.key(account.key_id), self._of_keys.get(account.key_id, {})),
-            (self._owner(account.owner), of_owner),
+            (self._owner(account.owner), self._quotas.of(account.owner)),
         ):
             if (limit := limits.get(PER_MINUTE)) is not None:
                 missing = spent.missing_at(limit, now)
-                tightest = min(tightest or (math.inf, 0, 0), (limit - missing, limit, missing))
-        if tightest is None:
+                found.append((limit - missing, limit, missing * MINUTE_SECONDS / max(limit, 1)))
+            if (limit := limits.get(PER_DAY)) is not None:
+                used = spent.today_at(now)
+                found.append((limit - used, limit, DAY_SECONDS - now % DAY_SECONDS if used else 0.0))
+        if not found:
             return {}
-        left, limit, missing = tightest
+        left, limit, reset = min(found)
         return {
             "x-ratelimit-limit-tokens": f"{limit:.0f}",
-            "x-ratelimit-remaining-tokens": f"{max(0, left):.0f}",
-            "x-ratelimit-reset-tokens": f"{missing * MINUTE_SECONDS / max(limit, 1):.3f}s",
+            "x-ratelimit-remaining-tokens": f"{math.floor(max(0, left))}",
+            "x-ratelimit-reset-tokens": f"{reset:.3f}s",
         }
 
-    def take_unsaved(self) -> dict[Account, int]:
-        """Return what was used since the last call."""
+    def take_unsaved(self) -> dict[tuple[int, Account], int]:
+        """Return what was used since the last call, by the day."""
         unsaved, self._unsaved = self._unsaved, {}
         return unsaved
 
-    def put_back(self, unsaved: Mapping[Account, int]) -> None:
+    def put_back(self, unsaved: Mapping[tuple[int, Account], int]) -> None:
         """Take back what could not be saved."""
-        for account, tokens in unsaved.items():
-            self._unsaved[account] = self._unsaved.get(account, 0) + tokens
+        for used, tokens in unsaved.items():
+            self._unsaved[used] = self._unsaved.get(used, 0) + tokens
 
     def learn(self, day: int, stored: Iterable[tuple[str, str, int]]) -> None:
         """Take over what all servers have saved of a day, by key and owner; what is not saved yet comes on top."""
         of_owners: dict[str, int] = {}
         rows = {Account(key_id, owner): tokens for key_id, owner, tokens in stored}
-        for account, tokens in self._unsaved.items():
-            rows[account] = rows.get(account, 0) + tokens
+        for (used_on, account), tokens in self._unsaved.items():
+            if used_on == day:
+                rows[account] = rows.get(account, 0) + tokens
         for account, tokens in rows.items():
             spent = self.key(account.key_id)
             spent.day, spent.today = day, tokens

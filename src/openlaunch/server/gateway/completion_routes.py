@@ -50,6 +50,10 @@ class CompletionExchange(ModelExchange):
         self._finish: dict[str, Any] | None = None
         """The last piece, which waits for the usage."""
 
+    @property
+    def engine_route(self) -> str:
+        return routes.COMPLETIONS
+
     def respond_as_is(self, status: int, headers: Mapping[str, str], body: Body) -> None:
         """Answer with the engine's completion, or its refusal: the client knows the status 400 and few others."""
         if len(body) <= QUICK_BYTES:
@@ -99,7 +103,8 @@ class CompletionExchange(ModelExchange):
     def _event(self, document: dict[str, Any]) -> bytes:
         if error := document.get("error"):
             return self._error(error["message"])
-        self._usage = document.get("usage") or self._usage
+        if isinstance(usage := document.get("usage"), dict):
+            self._usage = usage
         if not (choices := document.get("choices")):
             return self._last()
         text, token = choices[0].get("text") or "", next(iter(tokens_of(choices[0])), None)

@@ -19,7 +19,14 @@ from openlaunch.server.gateway.model_exchange import ModelExchange
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.streams import Streams
 from openlaunch.server.metrics.models import ModelCounts, operation_of
-from openlaunch.server.prediction.usage import MARK, NOTHING, TokenUsage, usage_in, without_usage_event
+from openlaunch.server.prediction.usage import (
+    MARK,
+    NOTHING,
+    TokenUsage,
+    estimate,
+    usage_in,
+    without_usage_event,
+)
 from openlaunch.server.spans import TRACE
 from openlaunch.wire.failures import reason_of
 from openlaunch.wire.openai_errors import error_event
@@ -179,9 +186,22 @@ class ModelCall(StreamCall):
             if self._passes_on:
                 self._exchange.end(self._take_pieces(), self._headers)
             else:
+                if not self._used.total and self._status < _ERROR:
+                    self._pay_estimate(len(self._gathered))
                 self._respond()
             first = self._first_at - self._since if self._count else None
             self._counts.answered(self._seconds, self._used.input, self._used.output, first)
+
+    def gone(self) -> None:
+        unanswered = self.running and not self.cancelled and not self._status
+        super().gone()
+        if unanswered:
+            self._pay_estimate(0)
+
+    def _pay_estimate(self, answer: int) -> None:
+        """Pay for what the engine has not said: by the bytes of the request and of the answer."""
+        self._used = estimate(self._exchange.engine_route, len(self.body), answer)
+        self._payer.pay(self, self._used)
 
     @property
     def _counts(self) -> ModelCounts:

@@ -9,6 +9,7 @@ from openlaunch.server.asgi import problem_headers
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import JSON, Connection
+from openlaunch.wire import routes
 from openlaunch.wire.openai_errors import error_document
 from openlaunch_worker.frames import Body
 
@@ -27,6 +28,11 @@ class ModelExchange(Exchange):
     def route(self) -> str:
         """The path of the request."""
         return str(self.scope["raw_path"], "latin-1")
+
+    @property
+    def engine_route(self) -> str:
+        """The route of the engine that it is for."""
+        return routes.MODEL_ROUTES_V2.get(self.route, self.route)
 
     def _described(self, error: APIError, request_id: str) -> tuple[dict[str, str], bytes]:
         headers = {**JSON, **problem_headers(error, request_id), **self.limits}

@@ -5,6 +5,7 @@
 
 import json
 import re
+import time
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import unquote
@@ -94,7 +95,7 @@ class ModelRoutes:
             now = clock.now()
             exchange.limits = self._budgets.headers(account, now)
             if caller.meter is not None:
-                exchange.limits |= caller.meter.headers(now)
+                exchange.limits |= caller.meter.headers(time.time())
             self._budgets.check(account, now)
         return caller
 

@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from openlaunch.wire import routes
 from openlaunch_worker.frames import Body
 
 MARK = b'_tokens"'
@@ -17,6 +18,14 @@ _MAX_LOOKS = 100
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _EVENT_END = re.compile(rb"(?:\r\n\r\n|\n\n|\r\r)")
 _MAX_USAGE = 16384
+MAX_TOKENS = 2**24
+"""More of a request are not believed: an engine that lies could block a key and its owner for years."""
+
+BYTES_OF_A_TOKEN = 4
+"""What an estimate takes a token for."""
+
+_TEXT = (routes.CHAT_COMPLETIONS, routes.COMPLETIONS, routes.RESPONSES, routes.MESSAGES)
+_READ = (*_TEXT, routes.EMBEDDINGS, routes.RERANK, routes.SCORE)
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -63,7 +72,18 @@ def usage_in(data: Body) -> TokenUsage:
 
 
 def _number(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < 2**53 else 0
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else 0
+
+
+def estimate(route: str, request: int, answer: int) -> TokenUsage:
+    """Return the tokens of a request whose engine says nothing, by the bytes of it and of its answer.
+
+    Of routes whose bytes are not text nothing is known.
+    """
+    return TokenUsage(
+        request // BYTES_OF_A_TOKEN if route in _READ else 0,
+        answer // BYTES_OF_A_TOKEN if route in _TEXT else 0,
+    )
 
 
 def without_usage_event(events: bytes) -> bytes:

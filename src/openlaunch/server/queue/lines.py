@@ -11,7 +11,7 @@ from openlaunch.server.dispatch.arriving_answers import ArrivingAnswer
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.prediction.batch_lines import line_of
-from openlaunch.server.prediction.usage import usage_in
+from openlaunch.server.prediction.usage import estimate, usage_in
 from openlaunch.server.queue.running import Runner, TaskWork
 from openlaunch.tasks.queue import ClaimedTask, Finished
 from openlaunch.tasks.states import State
@@ -118,7 +118,10 @@ class LineWork(TaskWork):
         response = {"status_code": status, "request_id": f"req_{task_id}"}
         names = _names_in(self.body)
         if good and (budgets := self._runner.budgets) is not None:
-            Payer(budgets, self.lane, Account(*names["account"])).pay(self, usage_in(self._gathered))
+            used = usage_in(self._gathered)
+            if not used.total:
+                used = estimate(str(names.get("destination_path")), len(self.body), len(self._gathered))
+            Payer(budgets, self.lane, Account(*names["account"])).pay(self, used)
         state = State.SUCCESS if good else State.FAILURE
         reason = None if good else f"the engine answered {status}"
         custom_id, gathered = names.get("custom_id"), self._gathered

@@ -7,7 +7,14 @@ import orjson
 import pytest
 
 from openlaunch.server.prediction.inputs import ModelInput, with_usage
-from openlaunch.server.prediction.usage import MARK, NOTHING, TokenUsage, usage_in, without_usage_event
+from openlaunch.server.prediction.usage import (
+    MARK,
+    NOTHING,
+    TokenUsage,
+    estimate,
+    usage_in,
+    without_usage_event,
+)
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 OF_MESSAGES = {"input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": 2}
@@ -28,11 +35,20 @@ def event(**document):
         (event(usage=None, choices=[]), (0, 0, 0)),
         (b'{"usage": {"prompt_tokens": ', (0, 0, 0)),
         (orjson.dumps({"usage": {"prompt_tokens": "7", "completion_tokens": -1}}), (0, 0, 0)),
+        (orjson.dumps({"usage": {"prompt_tokens": 2**24 + 1, "completion_tokens": 2**24}}), (0, 2**24, 0)),
+        (b'{"usage": {"prompt_tokens": 1e400, "completion_tokens": 7.5}}', (0, 0, 0)),
+        (b'{"usage": {"prompt_tokens": true, "completion_tokens": [1]}}', (0, 0, 0)),
     ],
 )
 def test_the_usage_of_an_answer(data, usage):
     assert usage_in(data) == TokenUsage(*usage)
     assert usage_in(bytearray(data)) == TokenUsage(*usage)
+
+
+def test_what_an_engine_does_not_say_is_estimated_where_it_is_text():
+    assert estimate("/v1/chat/completions", 400, 40) == TokenUsage(100, 10)
+    assert estimate("/v1/embeddings", 400, 40_000) == TokenUsage(100)
+    assert estimate("/v1/audio/transcriptions", 400, 40) == NOTHING
 
 
 def test_an_event_that_the_caller_did_not_ask_for_is_left_out():
