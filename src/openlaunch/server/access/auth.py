@@ -90,6 +90,11 @@ class Principal:
         if self.meter is not None:
             self.meter.spend(requests, time.time())
 
+    @property
+    def limit_headers(self) -> dict[str, str]:
+        """What is left of the key's limits on requests, as clients of OpenAI's API read it."""
+        return {} if self.meter is None else self.meter.headers(time.time())
+
 
 class Keyring:
     """All keys that are not revoked.

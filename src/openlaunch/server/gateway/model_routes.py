@@ -5,7 +5,6 @@
 
 import json
 import re
-import time
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import unquote
@@ -93,9 +92,7 @@ class ModelRoutes:
         account = caller.account
         if caller.meter is not None or self._budgets.is_limited(account):
             now = clock.now()
-            exchange.limits = self._budgets.headers(account, now)
-            if caller.meter is not None:
-                exchange.limits |= caller.meter.headers(time.time())
+            exchange.limits = self._budgets.headers(account, now) | caller.limit_headers
             self._budgets.check(account, now)
         return caller
 
