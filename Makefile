@@ -55,10 +55,14 @@ pytest: $(VENV)/.installed
 
 # The tests that take long: faults and load, whole programs, and the page in a browser, which are skipped where Chromium is
 # not installed and can't be. CI runs them after `make test`.
+# Azure's emulator of its storage, for the tests of artifacts there; it comes from npm, where that is installed.
+AZURITE := .cache/azurite
 test-slow: $(VENV)/.installed
 	-tools/install.sh chromium
 	-RUNLEVEL=1 tools/install.sh prometheus
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group chart --group ray --group tables --group openapi
+	-test -e $(AZURITE)/node_modules/azurite || ! command -v npm >/dev/null || \
+		npm install --silent --no-fund --no-audit --ignore-scripts --prefix $(AZURITE) azurite@3.37.0
 	$(BIN)/python -m tools.run_tests slow
 
 # What concerns records once more, with servers that keep them in PostgreSQL: also the fuzzer of the HTTP interface, and

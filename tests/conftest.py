@@ -35,6 +35,17 @@ def isolated(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def azure(tmp_path_factory):
+    """Azure's emulator of its storage."""
+    from azure_server import azure_server, why_not
+
+    if (missing := why_not()) is not None:
+        pytest.skip(missing)
+    with azure_server(tmp_path_factory.mktemp("azure")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def s3(tmp_path_factory):
     """A real S3 server, started when the first test asks for it."""
     from s3_server import s3_server

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 import socket
@@ -210,6 +211,56 @@ def test_other_services_are_named_by_their_urls(monkeypatch: pytest.MonkeyPatch)
     assert "gs" in BucketArtifacts("gs://bucket/prefix").url
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME")
     assert "not complete" in refusal("az://container/prefix")
+
+
+SERVICE_ACCOUNT = {"client_email": "a@b", "private_key": f"-----BEGIN {SECRET}", "private_key_id": "k"}
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "said"),
+    [
+        ("gs://bucket/a", {"GOOGLE_SERVICE_ACCOUNT": None}, "can't be read that GOOGLE_APPLICATION_CRED"),
+        (
+            "gs://bucket/a",
+            {"GOOGLE_APPLICATION_CREDENTIALS": None},
+            "can't be read that GOOGLE_APPLICATION_CRED",
+        ),
+        (
+            "gs://bucket/a",
+            {"GOOGLE_SERVICE_ACCOUNT": SECRET},
+            "not have the credentials of a service account",
+        ),
+        (
+            "gs://bucket/a",
+            {"GOOGLE_APPLICATION_CREDENTIALS": "{}"},
+            "not have the credentials of a service acc",
+        ),
+        (
+            "gs://bucket/a",
+            {"GOOGLE_SERVICE_ACCOUNT": json.dumps(SERVICE_ACCOUNT)},
+            "not have the credentials of",
+        ),
+        (
+            "az://bucket/a",
+            {"AZURE_STORAGE_ACCOUNT_KEY": f"{SECRET} !"},
+            "the credentials are not valid there",
+        ),
+        ("az://bucket/a", {"AZURE_STORAGE_ENDPOINT": "no url"}, "the endpoint is not a URL"),
+    ],
+)
+def test_credentials_that_are_none_are_told_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, environ: dict[str, str | None], said: str
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+    for name, value in environ.items():
+        if name.startswith("GOOGLE"):
+            file = tmp_path / f"{SECRET}.json"
+            if value is not None:
+                file.write_text(value)
+            value = str(file)
+        monkeypatch.setenv(name, str(value))
+    assert said in (text := refusal(url)), text
 
 
 class Forgetful(ObjectArtifacts):

@@ -1,4 +1,4 @@
-"""What every artifact store does: a folder (obstore's local store), obstore's memory, a bucket of a real server."""
+"""What every artifact store does: a folder (obstore's local store), obstore's memory, buckets of real servers."""
 
 import asyncio
 import os
@@ -20,15 +20,18 @@ from openlaunch.errors import BadRequest, NotFound, PayloadTooLarge, Unavailable
 LARGE = bytes(range(256)) * (12 << 12)  # 12 MiB: more than one part of a multipart upload
 
 
-@pytest.fixture(params=["folder", "memory", "bucket"])
+SCHEMES = {"s3": "s3", "azure": "az"}
+
+
+@pytest.fixture(params=["folder", "memory", "s3", pytest.param("azure", marks=pytest.mark.slow)])
 def artifacts(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifacts:
     if request.param == "folder":
         return FolderArtifacts(tmp_path / "artifacts")
     if request.param == "memory":
         return ObjectArtifacts(MemoryStore())
-    for name, value in request.getfixturevalue("s3").environ.items():
+    for name, value in request.getfixturevalue(request.param).environ.items():
         monkeypatch.setenv(name, value)
-    return BucketArtifacts(f"s3://artifacts/{secrets.token_hex(8)}")
+    return BucketArtifacts(f"{SCHEMES[request.param]}://artifacts/{secrets.token_hex(8)}")
 
 
 def run(test: Awaitable[None]) -> None:

@@ -16,7 +16,18 @@ _ENVIRONMENT = (
     "and AZURE_STORAGE_ACCOUNT_KEY, in the server's environment"
 )
 
+_FILE = "that GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT names"
+
 _PROBLEMS = [
+    (
+        re.compile(r"Unable to open service account file"),
+        f"the file of credentials can't be read {_FILE}; look at its path, and whether the server may read it",
+    ),
+    (
+        re.compile(r"Unable to decode service account file|pem file|[Dd]ecodeCredentials"),
+        f"the file {_FILE} does not have the credentials of a service account; make new ones",
+    ),
+    (re.compile(r"arse source url|relative URL"), "the endpoint is not a URL; give it as https://HOST"),
     (_MISSING_BUCKET, "there is no such bucket; make it, or name another with --artifacts"),
     (
         re.compile(r"<Code>(ExpiredToken|TokenRefreshRequired)"),
@@ -34,7 +45,7 @@ _PROBLEMS = [
     (
         re.compile(
             r"<Code>(InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed|InvalidSecurity)"
-            r"|status code: 401"
+            r"|status code: 401|Invalid Access Key"
         ),
         f"the credentials are not valid there; {_ENVIRONMENT}",
     ),
@@ -85,7 +96,8 @@ def is_bucket_missing(text: str) -> bool:
 def problem_of(text: str) -> str:
     """Return a sentence for an error; it holds nothing of the text but a code or a region."""
     code = next((m[1] for pattern in (_CODE, _STATUS) if (m := pattern.search(text))), "")
-    sentence = next((said for pattern, said in _PROBLEMS if pattern.search(text)), "the service fails")
+    unknown = "it can't be used; look at the endpoint and the credentials in the server's environment"
+    sentence = next((said for pattern, said in _PROBLEMS if pattern.search(text)), unknown)
     if region := _REGION.search(text):
         sentence += f" ({region[1] or region[2]})"
     return f"{sentence} ({code})" if code else sentence
