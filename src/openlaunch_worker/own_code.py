@@ -52,7 +52,10 @@ _CODE: Final = (f"{MODULES}/", f"{CODE}/")
 
 
 Registration = tuple[str, tuple[str, ...], Any]
-"""A module, the names that lead from it to a collection or a class, and what the script has put there."""
+"""A module, the names that lead from it to a collection or a class, and what the script has put there.
+
+A tuple has the arguments of each call of `register` there.
+"""
 
 Definition = tuple[bytes, tuple[str, ...]]
 """A pickle, and the names of the same module that it uses."""
@@ -151,13 +154,24 @@ def _register(module: str, path: tuple[str, ...], entries: Any) -> None:
     for name in path:
         if (found := getattr(found, name, None)) is None:
             return  # the script had put an object there that can't go along
-    if isinstance(found, list):
-        found.extend(entries)
+    if isinstance(entries, tuple):
+        for arguments in entries:
+            found.register(*arguments)
+    elif isinstance(found, list):
+        before = list(found)  # a class may register itself where it is made
+        found.extend(one for one in entries if not _is_in(one, before))
     elif isinstance(found, set) or (isinstance(found, dict) and isinstance(entries, dict)):
         found.update(entries)
     else:
         for name, value in entries.items():
             setattr(found, name, value)
+
+
+def _is_in(one: Any, found: list[Any]) -> bool:
+    try:
+        return one in found
+    except Exception:
+        return False  # an array is compared item by item
 
 
 def _prepare_children(file: BinaryIO, kept: Path) -> None:

@@ -17,7 +17,8 @@ from openlaunch.client.packing.callables import pack_callables
 from openlaunch_worker.frames import Flags
 
 SCRIPT = '''
-import contextvars, enum, functools, importlib.util, json, multiprocessing, pathlib, pickle, sys, textwrap, typing
+import collections.abc, contextvars, enum, functools, importlib.util, json, multiprocessing, pathlib, pickle, sys
+import textwrap, typing
 import openlaunch
 import code as own_code
 from app import knobs, model, state
@@ -54,6 +55,16 @@ def add():
 def registered(): return 1
 
 state.catalogue.add(Color.RED)
+
+@state.kind.register
+def _(x: Color): return "a color"
+
+@state.Printer.text.register(bytes)
+def _(self, x): return "some bytes"
+
+state.Shape.register(Base)
+collections.abc.Sequence.register(Base)
+class Late(state.Plugin): pass
 
 knobs.THRESHOLD = 0.9
 knobs.OPTIONS["beam"] = 5
@@ -123,6 +134,10 @@ def words(): return "one" in WORDS
 def fails_here(): raise ValueError("in the script")
 def fails_there(): return clean(None)
 def color(): return Color.RED
+def registered_types():
+    shape = isinstance(Unused(), state.Shape)
+    sequence = isinstance(Unused(), collections.abc.Sequence)
+    return [state.kind(Color.RED), state.Printer().text(b""), shape, sequence, len(state.Plugin.made)]
 def registries(): return [sorted(state.REGISTRY), len(state.catalogue.items)]
 def nested(): return model.made(2)
 def shared():
@@ -148,7 +163,7 @@ def config(): return json.loads(pathlib.Path("settings.json").read_text())
 ALL = {f.__name__: f for f in (cache, late, found_by_name, data, init, script_state, stored, dispatched, forked,
                                spawned, words, fails_here, fails_there, color, nested, config, registries,
                                shared, marks, set_from_outside, set_in_objects, names, replaced, logging_is_one,
-                               by_text)}
+                               by_text, registered_types)}
 def predict(what): return ALL[what]()
 
 if __name__ == "__main__":
@@ -183,7 +198,11 @@ FILES = {
     "app/state.py": "model = None\ndef init():\n    global model\n    model = 'loaded'\ndef get(): return model\n"
     "REGISTRY = {}\ndef register(f):\n    REGISTRY[f.__name__] = f\n    return f\n"
     "class Catalogue:\n    def __init__(self): self.items = []\n    def add(self, one): self.items.append(one)\n"
-    "catalogue = Catalogue()\n@register\ndef of_the_module(): pass\n",
+    "catalogue = Catalogue()\n@register\ndef of_the_module(): pass\n"
+    "import abc, functools\n@functools.singledispatch\ndef kind(x): return 'other'\n"
+    "class Printer:\n    @functools.singledispatchmethod\n    def text(self, x): return 'other'\n"
+    "class Shape(abc.ABC): pass\n"
+    "class Plugin:\n    made = []\n    def __init_subclass__(cls): Plugin.made.append(cls)\n",
     "app/model.py": """
         import threading
         from pathlib import Path
@@ -265,6 +284,7 @@ def worker(bundles):
         ("set_in_objects", [True, "data", "by the script", "better", 1, 6]),
         ("names", ["renamed", "own code"]),
         ("replaced", ["better", "filled"]),
+        ("registered_types", ["a color", "some bytes", True, True, 1]),
         ("by_text", [3, 9, {"two": 2}]),
     ],
 )

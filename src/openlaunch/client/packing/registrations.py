@@ -1,8 +1,11 @@
 """What a script has put into modules: workers import these anew, and never run the script."""
 
+import abc
 import sys
+from abc import ABCMeta
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
-from types import FunctionType, ModuleType
+from functools import singledispatchmethod
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from openlaunch.client.packing.changed_values import changed_values
@@ -37,6 +40,7 @@ def registrations(
             entries = _entries(collection, is_wanted)
             if entries:
                 found.append((name, path, entries))
+        found += ((name, path, calls) for path, calls in _calls_of_register(name, is_wanted))
         set_by_script = _set_by_script(name, own, is_wanted)
         here = {path: values for (module, path), values in by_name.items() if module == name}
         for path, values in (*_changed(name).items(), *here.items()):
@@ -48,8 +52,43 @@ def registrations(
     return found
 
 
+def _calls_of_register(name: str, wanted: Callable[[Any], bool]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Give what `functools.singledispatch` and `abc.ABC` of a module know of a script, as arguments of `register`."""
+    for attribute, value in list(vars(sys.modules[name]).items()):
+        # By its type: an object that stands for another may refuse to be asked what it is.
+        if not issubclass(type(value), type | FunctionType) or value.__module__ != name:
+            continue
+        yield from _of_dispatch((attribute,), value, wanted)
+        if issubclass(type(value), type):
+            for inner, held in list(vars(value).items()):
+                if type(held) is singledispatchmethod:
+                    yield from _of_dispatch((attribute, inner), held.dispatcher, wanted)
+        if issubclass(type(value), ABCMeta) and (
+            classes := [one for one in _registered_with(value) if wanted(one)]
+        ):
+            yield (attribute,), tuple((one,) for one in sorted(classes, key=lambda one: one.__qualname__))
+
+
+def _of_dispatch(
+    path: tuple[str, ...], function: Any, wanted: Callable[[Any], bool]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    registry = getattr(function, "registry", None) if type(function) is FunctionType else None
+    if type(registry) is MappingProxyType:
+        calls = tuple(pair for pair in registry.items() if any(map(wanted, pair)))
+        yield from [(path, calls)] if calls else []
+
+
+def _registered_with(cls: Any) -> Iterator[type]:
+    """Give the classes that were registered with an abstract class; Python has no public way to ask."""
+    try:
+        registry, *_ = abc._get_dump(cls)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        return
+    yield from (one for weak in registry if (one := weak()) is not None)
+
+
 def replacements(names: list[str], scripts: set[str]) -> list[Registration]:
-    """Find the functions and classes of scripts that were set in modules of others, or in classes of these."""
+    """Find the functions and classes of scripts that were set in modules of others, or registered with these."""
     found: list[Registration] = []
     for name in names:
         values = vars(sys.modules[name])
@@ -59,6 +98,9 @@ def replacements(names: list[str], scripts: set[str]) -> list[Registration]:
             put = {key: one for key, one in list(holder.items()) if _is_of(one, scripts)}
             if put:
                 found.append((name, path, put))
+        found += (
+            (name, path, calls) for path, calls in _calls_of_register(name, lambda one: _is_of(one, scripts))
+        )
     return found
 
 
