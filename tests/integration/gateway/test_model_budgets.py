@@ -76,6 +76,23 @@ def test_a_stream_that_is_left_is_paid_for(client, endpoint):
     eventually(lambda: today(client, key) >= 20)
 
 
+def test_a_key_with_a_limit_can_not_ask_a_model_where_tokens_are_not_counted(client, endpoint):
+    key = client.create_api_key(owner="around", tokens_per_day=10**6)
+    args = {"model": "chat", "stream": True}
+    with http(client, key.api_key) as raw:
+        answers = [
+            raw.post(
+                f"/v1/streaming-tasks?model_endpoint_id={endpoint.model_endpoint.id}", json={"args": args}
+            ),
+            raw.post("/e/admin/chat", json=args),
+        ]
+        assert ask(raw).status_code == 200
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert "POST /v1/chat/completions" in answers[0].json()["detail"]
+    with http(client, client.create_api_key(owner="free").api_key) as raw:
+        assert raw.post("/e/admin/chat", json=args).status_code == 200
+
+
 LIES = [None, {}, [1], {"prompt_tokens": -5, "completion_tokens": 2**60}, {"completion_tokens": 1.5}]
 
 

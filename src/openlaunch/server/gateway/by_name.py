@@ -182,6 +182,8 @@ class ByName:
         self, exchange: PlainExchange, lane: Lane, principal: Principal, prefer: Preference
     ) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
+        if schemas.openai:
+            self._resolver.refuse_uncounted(exchange.scope)
         choose(_accept(exchange.scope), [JSON])
         form = await self._form(exchange, principal.owner, schemas)
         if form is not None:

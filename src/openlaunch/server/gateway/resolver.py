@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from urllib.parse import unquote
 
-from openlaunch.errors import APIError, BadRequest, Conflict, NotFound, Unavailable
+from openlaunch.errors import APIError, BadRequest, Conflict, Forbidden, NotFound, Unavailable
 from openlaunch.server.access.auth import PRINCIPAL, Keyring, Principal
 from openlaunch.server.asgi import Scope, header, query_value
 from openlaunch.server.dispatch.lane import Lane
@@ -112,6 +112,15 @@ class EndpointResolver:
         if self.stopping:
             raise _stopping()
         return principal
+
+    def refuse_uncounted(self, scope: Scope) -> None:
+        """Raise Forbidden where a caller who has a limit of tokens asks a model otherwise than by OpenAI's routes."""
+        if self._keyring.use.tokens.is_limited(scope[PRINCIPAL].account):
+            raise Forbidden(
+                "this key or its owner has a limit of tokens, and the model's tokens are counted on OpenAI's routes "
+                f"alone: send the request to one of them, such as POST {routes.CHAT_COMPLETIONS}",
+                code="tokens_not_counted",
+            )
 
     def _named(self, name: str, owner: str) -> Lane | None:
         """Find the endpoint that is named in place of an id: one's own by its name, another's by `owner/name`."""

@@ -165,7 +165,12 @@ class SyncRoutes:
         lane, principal = self._resolver.resolve(exchange.scope, kind)
         key = idempotency_key(exchange.scope)
         schemas = self._schemas.cached(lane.endpoint.serving_bundle_id)
-        if key is None and schemas is not None and len(exchange.body) <= schemas.quick_bytes:
+        if (
+            key is None
+            and schemas is not None
+            and not schemas.openai
+            and len(exchange.body) <= schemas.quick_bytes
+        ):
             try:
                 predict_input = check_sync_body(exchange.body, schemas)
             except TakesLong:
@@ -245,6 +250,8 @@ class SyncRoutes:
         schemas: BundleSchemas,
         key: str | None,
     ) -> Call | None:
+        if schemas.openai:
+            self._resolver.refuse_uncounted(exchange.scope)
         if key is None:
             return self._start(exchange, lane, owner, predict_input, schemas)
         deadline = self.deadline(lane, predict_input.timeout)

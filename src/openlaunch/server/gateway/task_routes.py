@@ -72,6 +72,8 @@ class TaskRoutes:
 
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
+        if schemas.openai:
+            self._resolver.refuse_uncounted(exchange.scope)
         predict_input = await self._schemas.checks.one(principal.owner, exchange.body, schemas)
         if predict_input.files:
             [predict_input] = await self._with_files(exchange, principal, [predict_input])
@@ -89,6 +91,8 @@ class TaskRoutes:
 
     async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
+        if schemas.openai:
+            self._resolver.refuse_uncounted(exchange.scope)
         inputs = await self._schemas.checks.many(principal.owner, exchange.body, schemas)
         inputs = await self._with_files(exchange, principal, inputs)
         if schemas.takes_context:
