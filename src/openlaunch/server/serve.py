@@ -1,7 +1,6 @@
 """`openlaunch serve`: takes the port, has the parts start, and stops them in order."""
 
 import contextlib
-import gc
 import socket
 from collections.abc import Callable
 
@@ -50,9 +49,6 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         await stack.enter_async_context(http.further_ports())
         ready(url, page_link(context, key))
         await http.control_plane.made
-        # What is there now stays: collections, which stop every request, need not look at it.
-        gc.collect()
-        gc.freeze()
         await signals.stop.wait()
         await stop_work(context, http.resolver, signals)
         await server.stop(0 if signals.at_once.is_set() else STOP_SECONDS)

@@ -1,12 +1,14 @@
 """An application that is made while others are served."""
 
 import asyncio
+import gc
+import sys
 import threading
 
 import pytest
 from server_links import in_loop
 
-from openlaunch.server.control.lazy_app import LazyApp
+from openlaunch.server.control.lazy_app import SWITCH_SECONDS, LazyApp
 
 
 async def nothing(*_: object) -> None:
@@ -88,3 +90,22 @@ async def test_some_requests_do_not_wait_for_it():
         await later.made
         await later(alive, nothing, send)
     assert paths == ["/alive"]
+
+
+@in_loop
+async def test_nothing_that_is_served_waits_for_collections_or_long_for_the_lock():
+    def now():
+        return gc.isenabled(), sys.getswitchinterval()
+
+    before, meanwhile = now(), []
+
+    def make():
+        meanwhile.append(now())
+        return app_that_notes([])
+
+    try:
+        await LazyApp(make).made
+        assert meanwhile == [(False, SWITCH_SECONDS)]
+        assert (now(), gc.get_freeze_count() > 0) == (before, True)
+    finally:
+        gc.unfreeze()
