@@ -1,6 +1,7 @@
 """What `--help` shows, of every command."""
 
 import re
+import shlex
 from importlib.resources import files
 
 import pytest
@@ -42,13 +43,14 @@ def test_options_that_stand_anywhere_are_in_the_help_of_openlaunch_alone():
         assert ("--server, --url" in text) == (name == "openlaunch"), name
 
 
-def test_every_command_that_the_page_names_is_there():
+def test_every_command_that_the_page_names_can_be_typed():
     scripts = [each.read_text() for each in (files("openlaunch.server.page") / "static").iterdir()]
-    text = "\n".join(scripts).replace("import { openlaunch", "")
-    named = set(re.findall(r"[\"'`](openlaunch(?: [a-z-]+)+)", text))
-    assert len(named) > 5
-    assert {
-        name
-        for name in named
-        if not any(f"{name} ".startswith(f"{each} ") for each in COMMANDS if each != "openlaunch")
-    } == set()
+    named = set(re.findall(r"\"(openlaunch [a-z][^\"\\]*)\"", "\n".join(scripts)))
+    assert len(named) > 8
+    for each in named:
+        words = shlex.split(each)
+        most = next(n for n in range(len(words), 1, -1) if " ".join(words[:n]) in COMMANDS)
+        name, given = " ".join(words[:most]), [word for word in words[most:] if word != "--help"]
+        if "--help" in words or not given:
+            continue
+        COMMANDS[name].make_context(name, given)  # which raises where an argument is missing or unknown

@@ -61,7 +61,7 @@ function signIn(problem = "") {
     }
   } }, h("h1", null, "Openlaunch"), field("API key", key), wrong, h("button", { class: "main" }, "Sign in"),
     h("p", { class: "soft" }, "On the machine of the server, ", h("code", null, "openlaunch ui"),
-      " signs you in. Another key is made with ", h("code", null, "openlaunch keys create OWNER"), "."));
+      " signs you in. Another key is made with ", h("code", null, "openlaunch keys create --owner NAME"), "."));
   main.replaceChildren(form);
   key.focus();
 }

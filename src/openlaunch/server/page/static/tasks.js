@@ -66,7 +66,7 @@ export async function taskList(view, content) {
     found = pages.flatMap((page) => page.tasks);
     const next = pages.at(-1).next_cursor;
     fill(body, found.length ? table("Tasks", columns, found) : Object.values(wanted).some(Boolean) ? empty("No task fits.")
-      : empty("There are no tasks.", "openlaunch predict my-model '{\"x\": 1}'"));
+      : empty("There are no tasks.", "openlaunch predict my-model --args x=1"));
     fill(rest, h("div", { class: "bar" }, wanted.status === "FAILURE" && found.length > 0 && rerunAll(),
       next && button("Show earlier ones", () => { cursors = [...cursors, next].slice(-10); return view.refresh(); })));
   });

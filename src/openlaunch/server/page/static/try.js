@@ -19,7 +19,7 @@ export async function tryIt(view, content, endpoint) {
   const inputs = properties.map(([key, each]) => [key, input(key, each, undefined, document), resolved(each, document)]);
   const whole = h("textarea", { name: "args", spellcheck: "false", value: inputs.length ? "" : "{}" });
   const asJson = h("input", { type: "checkbox", name: "as-json", checked: !inputs.length });
-  const place = h("div"), result = h("div", { "aria-live": "polite" }), code = h("div");
+  const place = h("div", { class: "inputs" }), result = h("div", { "aria-live": "polite" }), code = h("div");
 
   const args = () => {
     if (asJson.checked) return parsed("The input", whole.value || "{}");
