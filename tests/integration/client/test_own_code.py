@@ -347,6 +347,32 @@ def test_what_is_set_in_an_object_that_stays_at_home_fails_no_worker(tmp_path):
         assert worker.value() is True
 
 
+def test_what_can_not_be_pickled_is_found_in_the_module_that_has_it(tmp_path):
+    """A script imports it by its name, as a connection or a lock of the module."""
+    script = """
+        import pathlib, threading
+        import kept
+        from kept import LOCK, holder
+        other = threading.Lock()
+        def held():
+            with LOCK: return [LOCK is kept.LOCK, holder is kept.holder]
+        def uses_another(): return [held(), other]
+        if __name__ == "__main__":
+            from openlaunch.client.packing.callables import pack_callables
+            pathlib.Path("out").write_bytes(pack_callables(lambda: None, lambda model: held))
+            try:
+                pack_callables(lambda: None, lambda model: uses_another)
+            except Exception as error:
+                print(error)
+        """
+    text = "import threading\nLOCK = threading.Lock()\nclass Holder: pass\nholder = Holder()\nholder.lock = LOCK\n"
+    said = run(write(tmp_path, {"script.py": script, "kept.py": text}), "script.py")
+    assert "the global 'other' of __main__, of type _thread.lock" in said
+    with Worker((tmp_path / "out").read_bytes()) as worker:
+        worker.ready()
+        assert worker.value() == [True, True]
+
+
 BY_COMPUTED_NAMES = """
 import pathlib, sys
 import config

@@ -4,13 +4,14 @@ import copyreg
 import functools
 import importlib
 import linecache
+import logging
 import marshal
 import re
 import sys
 import types
 import typing
 import weakref
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from contextvars import Context, ContextVar
 from io import BytesIO
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -27,7 +28,9 @@ from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, modules
 from openlaunch.client.packing.script_texts import IMPORTERS, read
 from openlaunch.client.packing.source_texts import SourceTexts, check_fresh
 from openlaunch_worker import generics
-from openlaunch_worker.own_code import cached, context_variable, namespace, of_client
+from openlaunch_worker.own_code import attribute, cached, context_variable, namespace, of_client
+
+log = logging.getLogger(__name__)
 
 _TYPING_ALIAS: Final = getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType)
 _ALIASES: Final = (_TYPING_ALIAS, typing_extensions.TypeAliasType)
@@ -104,10 +107,14 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         }
     )
 
-    def __init__(self, file: BytesIO, own: OwnModules) -> None:
+    def __init__(
+        self, file: BytesIO, own: OwnModules, by_name: Mapping[int, tuple[str, str]] | None = None
+    ) -> None:
+        """Pickle into a file; `by_name` has the places of objects, by their id, that workers find in a module."""
         super().__init__(file)
         self.file = file
         self._own = own
+        self._by_name = by_name or {}
         self._met: set[str] = set()
         self._sets: dict[int, InOrder] = {}
         self._cells: dict[int, tuple[CellType, _Cell]] = {}
@@ -125,6 +132,17 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             cloudpickle.unregister_pickle_by_value(module)
 
     def reducer_override(self, obj: Any) -> Any:
+        if (place := self._by_name.get(id(obj))) is None:
+            return self._reduce(obj)
+        self._meet(place[0])
+        if getattr(obj, "__dict__", None):
+            log.warning(
+                "%s can't be pickled: workers have it as the module makes it, without what was changed in it here",
+                ".".join(place),
+            )
+        return attribute, place
+
+    def _reduce(self, obj: Any) -> Any:
         if isinstance(obj, type | FunctionType | ModuleType) and _is_of_client(obj):
             return of_client, (*_place_of(obj), isinstance(obj, type) and issubclass(obj, BaseException))
         if type(obj) is CodeType:

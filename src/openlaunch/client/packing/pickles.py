@@ -17,6 +17,9 @@ from openlaunch.errors import BundleError
 
 log = logging.getLogger(__name__)
 
+_Places = dict[int, tuple[str, str]]
+"""Modules and names, by the id of the object that is there."""
+
 _CLIENTS: Final = "of type openlaunch."
 """What a trail says of a client, an endpoint or a future."""
 _NOTEBOOK: Final = "the global 'get_ipython' of __main__"
@@ -41,28 +44,54 @@ class Pickles:
 
 
 def pickled(functions: dict[str, Any], own: OwnModules) -> Pickles:
-    """Pickle functions, and what belongs to them."""
-    file = BytesIO()
-    with closing(FunctionPickler(file, own)) as pickler:
-        try:
-            pickler.dump(functions)
-            followed = own.follow(pickler.named)
-            loaded = sorted(name for name in followed if name in sys.modules)
-            used = pickler.uses | {name for each in loaded for name in names_called_in(each)}
-            put = registrations(
-                loaded, own, lambda one: _can_pickle(one, own, Bounded()), dict(pickler.restored), used
-            )
-            pickler.dump([*put, *replacements(sorted(pickler.others), set(pickler.restored))])
-            pickler.dump(pickler.restored)
-        except BundleError:
-            raise
-        except Exception as error:
+    """Pickle functions, and what belongs to them.
+
+    Raises:
+        BundleError: something that they use can't be pickled, nor be found in a module that workers import.
+    """
+    try:
+        return _pickled(functions, own, {})
+    except BundleError:
+        raise
+    except Exception as error:
+        if not (found := _found_by_name(own)):
             raise BundleError(_advice(functions, own, error)) from error
+    try:
+        return _pickled(functions, own, found)
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError(_advice(functions, own, error, found)) from error
+
+
+def _pickled(functions: dict[str, Any], own: OwnModules, by_name: _Places) -> Pickles:
+    file = BytesIO()
+    with closing(FunctionPickler(file, own, by_name)) as pickler:
+        pickler.dump(functions)
+        followed = own.follow(pickler.named)
+        loaded = sorted(name for name in followed if name in sys.modules)
+        used = pickler.uses | {name for each in loaded for name in names_called_in(each)}
+        put = registrations(
+            loaded, own, lambda one: _can_pickle(one, own, Bounded()), dict(pickler.restored), used
+        )
+        pickler.dump([*put, *replacements(sorted(pickler.others), set(pickler.restored))])
+        pickler.dump(pickler.restored)
         _warn_of_unknown(pickler.unknown, followed.values())
         pickler.dump(definitions(pickler, own))
     texts = {name: text for name, text in sorted(pickler.sources.texts.items()) if text is not None}
     restored = sorted({MAIN, *pickler.restored})
     return Pickles(file.getvalue(), pickler.named, restored, texts)
+
+
+def _found_by_name(own: OwnModules) -> _Places:
+    """Return where workers find what can't be pickled and is in a module that they import, such as a connection."""
+    return {
+        id(value): (name, key)
+        for name, module in sorted(sys.modules.items())
+        if own.imports(name)
+        for key, value in list(vars(module).items())
+        if not key.startswith("__") and not _can_pickle(value, own, BytesIO())
+    }
 
 
 def _warn_of_unknown(lines: Set[tuple[str, int]], sources: Iterable[Source]) -> None:
@@ -77,8 +106,8 @@ def _warn_of_unknown(lines: Set[tuple[str, int]], sources: Iterable[Source]) -> 
         )
 
 
-def _can_pickle(one: Any, own: OwnModules, file: BytesIO) -> bool:
-    with closing(FunctionPickler(file, own)) as pickler:
+def _can_pickle(one: Any, own: OwnModules, file: BytesIO, by_name: _Places | None = None) -> bool:
+    with closing(FunctionPickler(file, own, by_name)) as pickler:
         try:
             pickler.dump(one)
         except Exception:
@@ -86,8 +115,10 @@ def _can_pickle(one: Any, own: OwnModules, file: BytesIO) -> bool:
     return True
 
 
-def _advice(functions: dict[str, Any], own: OwnModules, error: Exception) -> str:
-    search = Search(lambda one: _can_pickle(one, own, BytesIO()), own.is_by_value)
+def _advice(
+    functions: dict[str, Any], own: OwnModules, error: Exception, by_name: _Places | None = None
+) -> str:
+    search = Search(lambda one: _can_pickle(one, own, BytesIO(), by_name), own.is_by_value)
     trail = search.trail(functions)
     if trail is not None and _CLIENTS in trail:
         # What the client itself holds explains nothing.
