@@ -41,7 +41,8 @@ ALTER TABLE task_results SET (autovacuum_enabled = off);
 ALTER TABLE queue SET (autovacuum_enabled = off);
 INSERT INTO task_inputs (id, endpoint_id, owner, priority, created_at, expires_at, max_attempts, return_pickled,
                          idempotency_key)
-SELECT 't' || n, 'end', 'ada', 0, 1, 1000, 3, false, 'k' || n FROM generate_series(1, {DONE + WAITING + RUNNING}) AS n;
+SELECT 't' || n, 'end', 'ada', 0, 1, 1000, 3, false, 'k' || n
+FROM generate_series(1, {DONE + WAITING + RUNNING}) AS n;
 INSERT INTO task_results (seq, status, finished_at, attempts, recoveries, failed_of)
 SELECT seq, CASE WHEN seq % 100 = 0 THEN 'FAILURE' ELSE 'SUCCESS' END, 500 + seq, 1, 0,
        CASE WHEN seq % 100 = 0 THEN 'ada' END

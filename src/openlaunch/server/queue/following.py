@@ -80,6 +80,7 @@ class Follower:
             if record is None:
                 raise no_task(task_id)
             state = record.state
+            notes = self._notes.of(task_id)  # it may have begun, and ended, during the read
         status = TaskStatus.FAILURE if state is State.CANCELLED else TaskStatus(state.value)
         if notes is not None and (last is None or notes.number >= last.number):
             number, progress, partials = notes.number, notes.progress, tuple(notes.partials)
