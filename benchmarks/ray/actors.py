@@ -19,6 +19,6 @@ def answered() -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-ray.init(num_cpus=2, include_dashboard=False, logging_level="error", object_store_memory=80 * 2**20)
+ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", object_store_memory=80 * 2**20)
 print(json.dumps([answered() for _ in range(int(sys.argv[1]))]))
 ray.shutdown()

@@ -23,7 +23,9 @@ class Null:
         return {"result": args["x"] * 2 + len(args["y"])}
 
 
-ray.init(num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=500_000_000)
+ray.init(
+    "local", num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=500_000_000
+)
 serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["BENCH_PORT"])})
 serve.run(Null.bind(), route_prefix="/")
 while True:

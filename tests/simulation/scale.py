@@ -11,7 +11,7 @@ from collections import Counter
 import sim_world
 from sim_agent import Agent, Disk
 from sim_cluster import Cluster
-from sim_database import Database
+from sim_database import Database, Task
 from sim_gateway import Gateway
 from sim_world import Process, World
 
@@ -36,8 +36,24 @@ class LargeAgent(Agent):
         self.send(self.slots.gateway_joined(connection.name))
 
 
+class LargeDatabase(Database):
+    """The database, which names a new task to no other server: there are slots for it where it came."""
+
+    def submit(self, key, endpoint, seconds):
+        self.tasks[key] = self.waiting[key] = Task(endpoint, seconds)
+
+
 class LargeGateway(Gateway):
-    """A gateway that starts no workers: they are there."""
+    """A gateway that starts no workers: they are there. It claims the tasks that come to it."""
+
+    def submit_task(self, key, endpoint, seconds, done):
+        def stored(_):
+            done(True)
+            self.claim()
+
+        self.database.write(
+            self, lambda: self.database.submit(key, endpoint, seconds), stored, lambda: done(False)
+        )
 
     def lead(self):
         self.database.write(self, self.database.reap, lambda _: None, lambda: None)
@@ -50,7 +66,7 @@ class Large(Cluster):
         self.world = world = World(1)
         self.random, self.calm = world.random, False
         self.messages, self._serial = Counter(), 0
-        self.database = Database(world)
+        self.database = LargeDatabase(world)
         self.endpoints = [f"e{n}" for n in range(workers // PER_ENDPOINT)]
         self.wanted = dict.fromkeys(self.endpoints, (0, 1))
         self.drained, self.draining, self.cables = set(), set(), {}

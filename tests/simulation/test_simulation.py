@@ -6,8 +6,8 @@ import pytest
 from scale import Large
 from simulate import all_broken, first_broken, search
 
-SEEDS = int(os.environ.get("OPENLAUNCH_SIMULATION_SEEDS", "1000"))
-QUICK = 1_000
+SEEDS = int(os.environ.get("OPENLAUNCH_SIMULATION_SEEDS", "2000"))
+QUICK = 2_000
 
 
 @pytest.mark.parametrize("start", range(0, QUICK, 250))

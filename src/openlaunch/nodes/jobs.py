@@ -56,7 +56,10 @@ class NodeJobs:
         """Do nothing: the job's node fetches its image before it starts it."""
 
     async def hold(self, job_id: str, resources: Resources) -> str:
-        node = await self._placement.place(_Asked(job_id, resources))
+        try:
+            node = await self._placement.place(_Asked(job_id, resources))
+        except NoRoom as error:
+            raise NoRoom(str(error).replace("a worker", "the job", 1)) from None
         self._put(job_id, node.address, "", resources)
         try:
             held = await node.connected().call(calls.HOLD_JOB, calls.HeldJob(job_id, resources))

@@ -97,9 +97,15 @@ def set_held(conn: Connection, job_id: str, held: str) -> bool:
     return _change(conn, job_id, {"held": held})
 
 
+def set_waiting(conn: Connection, job_id: str, reason: str) -> bool:
+    """Record what a job waits for that has not started; return False if the job has ended meanwhile."""
+    return _change(conn, job_id, {"status_reason": reason})
+
+
 def set_running(conn: Connection, job_id: str, now: float) -> bool:
     """Record that the job's container was started; return False if the job has ended meanwhile."""
-    return _change(conn, job_id, {"status": BatchJobStatus.RUNNING.value, "started_at": now})
+    running = {"status": BatchJobStatus.RUNNING.value, "started_at": now, "status_reason": None}
+    return _change(conn, job_id, running)
 
 
 def end(conn: Connection, job_id: str, end: JobEnd, now: float) -> bool:

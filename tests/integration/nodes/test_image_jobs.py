@@ -69,7 +69,10 @@ def test_jobs_run_on_all_nodes_and_what_is_wrong_with_one_is_said(engine, tmp_pa
             image = IMAGE if code else ("127.0.0.1:9/none", "1")
             with pytest.raises(BatchJobFailed, match=reason):
                 client.wait_for_docker_image_batch_job(run(client, code, image), 60)
-        for job_id in both:
+        large = run(client, "", cpus=1000)
+        said = "the job waits for 1000 CPUs and 64 MiB of memory on a node"
+        eventually(lambda: client.get_docker_image_batch_job(large)["status_reason"] == said)
+        for job_id in (*both, large):
             client.update_docker_image_batch_job(job_id, cancel=True)
         eventually(lambda: engine.names() == [])
         eventually(lambda: [node.workers for node in client.list_nodes()] == [0, 0])

@@ -70,7 +70,7 @@ def test_a_job_waits_for_a_node_with_room_and_holds_nothing_where_a_node_has_non
         nodes, only = site()
         await asyncio.sleep(0)
         await only.hold("imj_1", Resources(2, 2**20))
-        with pytest.raises(NoRoom, match="waits for 1 CPU"):
+        with pytest.raises(NoRoom, match="the job waits for 1 CPU"):
             await only.hold("imj_2", ONE)
         await only.release("imj_1")
         nodes[0].link.fails = EngineError("is lost")

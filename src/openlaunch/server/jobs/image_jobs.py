@@ -6,6 +6,7 @@ A server that starts finds the containers of its jobs again. Every step can be r
 import asyncio
 import json
 import logging
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -226,10 +227,14 @@ class ImageJobs:
         await self._jobs.start(spec, held)
 
     async def _hold(self, spec: JobSpec) -> str:
+        said = ""
         while True:
             try:
                 return await self._jobs.hold(spec.id, spec.resources)
-            except NoRoom:
+            except NoRoom as error:
+                if (reason := str(error)[:MAX_REASON]) != said:
+                    said = reason
+                    await self._store.write(partial(job_store.set_waiting, job_id=spec.id, reason=said))
                 await asyncio.sleep(GPU_SECONDS)
 
     async def _exited(self, job_id: str) -> ContainerState:
