@@ -305,16 +305,21 @@ def test_what_users_name_and_models_give_is_text_wherever_it_is_shown(page, clie
     (task_id,) = [later.predict(args(x=1, note=MARKUP)).async_task_id]
     eventually(lambda: client.get_task(task_id).status == "SUCCESS")
     sign_in(page, client)
+    missing = []
+    page.on("response", lambda answer: missing.append(answer.url) if answer.status == 404 else None)
     for path, text in (
         ("stored", MARKUP),
         ("notifications", "hooks.example"),
         (f"tasks/{task_id}", f"2{MARKUP}"),
+        (f"endpoints/{client.get_model_endpoint('double').model_endpoint.id}", f"team={MARKUP}"),
+        ("jobs", f"run={MARKUP}"),
         ("admin/audit", "create subscription"),
     ):
         page.goto(f"{client.server.url}/#{path}")
         see(page, text)
         assert page.locator("main img, main script").count() == 0, path
     client.delete_subscription(made.id)
+    assert missing == [], "the page asks for what there is"
 
 
 def test_a_canary_is_promoted_after_a_question(page, client):
