@@ -1,6 +1,7 @@
 """The kernel's calls for isolation that the standard library lacks. Linux only; each raises `OSError`."""
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -63,7 +64,12 @@ def _call(name: str, *args: Any) -> int:
 
 def unshare(flags: int) -> None:
     """Enter new namespaces."""
-    _call("unshare", flags)
+    try:
+        _call("unshare", flags)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(errno.ENOSPC, "the kernel's limit on namespaces is reached") from None
 
 
 def enter_namespace(descriptor: int, kind: int) -> None:

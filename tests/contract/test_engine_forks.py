@@ -153,7 +153,7 @@ EATS = {
 def test_what_code_in_a_nursery_uses_is_bounded_with_its_workers(
     engine: LocalEngine, workplace: Workplace, monkeypatch: pytest.MonkeyPatch, what: str, when: str
 ) -> None:
-    monkeypatch.setattr(usage, "NURSERY_MEMORY", 100 << 20)
+    monkeypatch.setattr(nurseries, "NURSERY_MEMORY", 100 << 20)
     monkeypatch.setattr(usage, "DISK_SECONDS", 0.5)
     monkeypatch.setattr(engine._processes._usage, "_disk", 10 << 20)
 
@@ -173,6 +173,23 @@ def test_what_code_in_a_nursery_uses_is_bounded_with_its_workers(
         assert "the environment's Python is ended with all its workers" in workplace.log()
         if is_isolated(engine):  # else nothing holds what it has started
             await eventually(lambda: processes_of(mark) == [])
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_what_workers_use_is_not_their_nurserys(
+    engine: LocalEngine, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nurseries, "NURSERY_MEMORY", 100 << 20)
+
+    async def main() -> None:
+        spec = workplace.spec(f"x = bytearray(300 << 20); {SLEEP}")
+        await engine.start(replace(spec, memory_limit=1 << 30))
+        await workplace.said("up")
+        for _ in range(2):
+            await engine._processes._usage.look()
+        assert workplace.exits == []
         await engine.close()
 
     asyncio.run(main())

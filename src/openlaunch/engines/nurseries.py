@@ -15,7 +15,7 @@ from openlaunch.engines.nursery import Nursery
 from openlaunch.engines.process_spec import ProcessSpec
 from openlaunch.engines.sandbox import Sandboxes, make_folder, user
 from openlaunch.engines.spares import Spare, Spares
-from openlaunch.engines.usage import UsageWatch, WatchedNursery
+from openlaunch.engines.usage import NURSERY_MEMORY, UsageWatch, WatchedNursery
 from openlaunch.trash import discard
 from openlaunch_worker.documents import IsolationOrder
 from openlaunch_worker.event_loop import UVLOOP
@@ -128,7 +128,8 @@ class Nurseries:
         try:
             nursery = await Nursery.start(command, self._environ, folder, log.sending)
             if spec.is_owners:  # else no owner's code runs in it
-                self._usage.add_nursery(WatchedNursery(nursery, log))
+                memory = NURSERY_MEMORY if spec.memory else 0
+                self._usage.add_nursery(WatchedNursery(nursery, log, memory))
             return nursery
         except BaseException:
             discard(folder)

@@ -22,6 +22,9 @@ FORK_SECONDS = 30.0
 OBEY_SECONDS = 5.0
 """How long a nursery may take to end a worker that is killed, and to end itself, before it is killed whole."""
 
+REST_SECONDS = 1.0
+"""How long its last reports are waited for after its end: a process that it has started may hold its channel."""
+
 MAX_REPORT = 4096
 
 ORDERS_AT_ONCE = 16
@@ -199,6 +202,7 @@ class Nursery:
         with suppress(ProcessLookupError):
             self._process.kill()
         await gone
+        await asyncio.wait({hearing}, timeout=REST_SECONDS)
         hearing.cancel()
         await asyncio.wait({hearing})
         self._channel.close()

@@ -4,7 +4,7 @@ What is read grows with the processes that are asked about, not with all those o
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 
@@ -13,12 +13,21 @@ MAX_DESCRIPTORS = 10_000
 _IN_MEMORY = ("/memfd:", "/dev/shm/")  # noqa: S108 -- to be looked at
 
 
-def tree(pid: int) -> list[int]:
-    """Return a process and all below it, parents first. One that begins or ends meanwhile may be missed."""
+def tree(pid: int, without: Container[int] = ()) -> list[int]:
+    """Return a process and all below it, parents first; none of `without`, nor what is below those.
+
+    One that begins or ends meanwhile may be missed.
+    """
     found = [pid]
     for each in found:
-        found += _children(each)
+        found += (child for child in _children(each) if child not in without)
     return found
+
+
+def machines_shared_memory() -> int:
+    """Return the bytes of shared memory and of files in memory that the machine has in all."""
+    lines = _read("/proc/meminfo").splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Shmem:"))
 
 
 def memory(pid: int) -> int:

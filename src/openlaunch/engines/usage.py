@@ -4,9 +4,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from openlaunch.engines import process_tree
@@ -41,10 +42,11 @@ class Watched:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WatchedNursery:
-    """A nursery in which an owner's own code runs, and what it prints to."""
+    """A nursery in which an owner's own code runs, and what it prints to. 0 sets no bound of its `memory`."""
 
     nursery: Nursery
     log: LogPipe
+    memory: int
 
 
 class UsageWatch:
@@ -69,42 +71,36 @@ class UsageWatch:
         return any(each.nursery.alive for each in self._nurseries)
 
     def add_nursery(self, nursery: WatchedNursery) -> None:
-        """Watch a nursery with all of its workers, until it ends."""
+        """Watch a nursery beside its workers, until it ends."""
         self._nurseries.add(nursery)
 
     async def look(self) -> None:
         """Look at all workers; call it every second."""
-        bounded = [worker for worker in self._workers if worker.memory]
-        for worker, used in await asyncio.to_thread(_over_memory, bounded):
+        for worker, used in await asyncio.to_thread(_over_memory, list(self._workers)):
             worker.over_memory = True
             self._end(worker, f"{used // MIB} MiB of memory", f"{worker.memory // MIB} MiB", "`memory`")
         self._nurseries = {each for each in self._nurseries if each.nursery.alive}
-        for each, most in [(each, self._memory_of(each)) for each in self._nurseries]:
-            if most and (used := await asyncio.to_thread(_nursery_memory, each.nursery.pid, most)) > most:
-                self._end_nursery(each, f"{used // MIB} MiB of memory", f"{most // MIB} MiB")
+        for each in list(self._nurseries):
+            firsts = {worker.first for worker in self._workers if worker.first is not None}
+            used = await asyncio.to_thread(_own_memory_of, each, firsts)
+            if each.memory and used > each.memory:
+                self._end_nursery(each, f"{used // MIB} MiB of memory", f"{each.memory // MIB} MiB")
         if self._disk and time.monotonic() - self._disk_looked > DISK_SECONDS:
             loop, workers = asyncio.get_running_loop(), list(self._workers)
+            allowed = f"{self._disk // MIB} MiB, or {MAX_FILES:,} files"
             for worker in await loop.run_in_executor(self._thread, _over_disk, workers, self._disk):
-                allowed = f"{self._disk // MIB} MiB, or {MAX_FILES:,} files"
                 self._end(worker, "more of the disk than is allowed", allowed, "OPENLAUNCH_WORKER_DISK_BYTES")
-            for each in self._nurseries:
-                most = self._disk * (len(self._workers_of(each)) + 1)
-                if await loop.run_in_executor(self._thread, _is_larger, each.nursery.folder, most):
-                    self._end_nursery(each, "more of the disk than is allowed", f"{most // MIB} MiB")
+            for each in list(self._nurseries):
+                theirs = {str(worker.folder) for worker in self._workers}
+                look = partial(_is_larger, each.nursery.folder, self._disk, theirs)
+                if await loop.run_in_executor(self._thread, look):
+                    self._end_nursery(each, "more of the disk than is allowed", allowed)
             self._disk_looked = time.monotonic()
-
-    def _workers_of(self, watched: WatchedNursery) -> list[Watched]:
-        return [each for each in self._workers if each.process.ancestor == watched.nursery.pid]
-
-    def _memory_of(self, watched: WatchedNursery) -> int:
-        """Return what a nursery may use with all of its workers; 0 where one of these has no bound."""
-        bounds = [each.memory for each in self._workers_of(watched)]
-        return NURSERY_MEMORY + sum(bounds) if all(bounds) else 0
 
     def _end_nursery(self, watched: WatchedNursery, used: str, allowed: str) -> None:
         if watched.nursery.alive:
             watched.log.note(
-                f"the environment's Python is ended with all its workers: together they use {used}, and "
+                f"the environment's Python is ended with all its workers: beside them it uses {used}, and "
                 f"{allowed} are allowed; a requirement may run code when Python starts"
             )
             watched.nursery.end()
@@ -118,31 +114,39 @@ class UsageWatch:
 
 def _over_memory(workers: Iterable[Watched]) -> list[tuple[Watched, int]]:
     """Return the workers whose processes use more memory than they may, and how much."""
-    used = [(worker, _memory(worker)) for worker in workers]
-    return [(worker, each) for worker, each in used if each > worker.memory]
+    shared = process_tree.machines_shared_memory()
+    used = [(worker, _memory(worker, shared)) for worker in workers]
+    return [(worker, each) for worker, each in used if worker.memory and each > worker.memory]
 
 
-def _memory(worker: Watched) -> int:
-    """Return the memory of a worker's processes: exactly, which takes longer, only where it may be too much."""
+def _memory(worker: Watched, shared: int) -> int:
+    """Return the memory of a worker's processes: exactly, which takes longer, only where it may be too much.
+
+    `shared` is all that the machine has in files, which are not looked at where so much more would be allowed.
+    """
     if worker.first is None:
         below = process_tree.tree(worker.process.ancestor)
         worker.first = next((pid for pid in below if _works_in(pid, worker.place)), None)
-    if worker.first is None:
+    if worker.first is None or not worker.memory:
         return 0
     pids = process_tree.tree(worker.first)
-    return _used(pids, _files_in_memory(worker.first, pids), worker.memory)
-
-
-def _nursery_memory(pid: int, allowed: int) -> int:
-    pids = process_tree.tree(pid)
-    return _used(pids, sum(process_tree.files_in_memory(pids).values()), allowed)
-
-
-def _used(pids: list[int], files: int, allowed: int) -> int:
-    """Return the memory of processes with that of their files: exactly only where it may be too much."""
-    most = sum(map(process_tree.memory, pids)) + files
-    if most <= allowed:
+    most = sum(map(process_tree.memory, pids))
+    if most + shared <= worker.memory:
         return most
+    return _exactly(pids, most, _files_in_memory(worker.first, pids), worker.memory)
+
+
+def _own_memory_of(watched: WatchedNursery, workers: Container[int]) -> int:
+    """Return the memory of a nursery's processes but those of its workers."""
+    pids = process_tree.tree(watched.nursery.pid, workers)
+    most = sum(map(process_tree.memory, pids))
+    return _exactly(pids, most, sum(process_tree.files_in_memory(pids).values()), watched.memory)
+
+
+def _exactly(pids: list[int], most: int, files: int, allowed: int) -> int:
+    """Return the memory of processes with that of their files, exactly where it may be too much."""
+    if most + files <= allowed:
+        return most + files
     # Memory that processes share was counted in each of them, and once more as a file that they have mapped.
     shared = sum(map(process_tree.shared_memory, pids))
     return sum(map(process_tree.own_memory, pids)) + max(shared, files)
@@ -173,8 +177,11 @@ def _over_disk(workers: Iterable[Watched], most: int) -> list[Watched]:
     return [worker for worker in workers if _is_larger(worker.folder, most)]
 
 
-def _is_larger(folder: Path, most: int) -> bool:
-    """Return whether a folder takes more of the disk than this, has too many files, or can't be looked through."""
+def _is_larger(folder: Path, most: int, without: Container[str] = ()) -> bool:
+    """Return whether a folder takes more of the disk than this, has too many files, or can't be looked through.
+
+    Folders of `without` are left out.
+    """
     used = files = 0
     waiting = [str(folder)]
     while waiting:
@@ -185,7 +192,7 @@ def _is_larger(folder: Path, most: int) -> bool:
                     used += entry.stat(follow_symlinks=False).st_blocks * 512
                     if used > most or files > MAX_FILES:
                         return True
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.is_dir(follow_symlinks=False) and entry.path not in without:
                         waiting.append(entry.path)
         except (FileNotFoundError, NotADirectoryError):
             continue  # it has gone in between

@@ -22,6 +22,7 @@ pytestmark = [
 
 DISK_BYTES = 30 * MIB
 WHY = "isolation is required, and no part of the file system is hidden"
+HOW = ("Operation not permitted", "the kernel's limit on namespaces is reached")
 ADVICE = "allow this user to make user namespaces"
 
 
@@ -150,3 +151,4 @@ def test_nothing_starts_where_isolation_is_required_and_the_reason_says_why(stri
         assert WHY in said
         assert ADVICE in said
         assert "its log" not in said
+        assert any(each in said for each in HOW)
