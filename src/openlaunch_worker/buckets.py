@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from openlaunch_worker.hubs import Progress
 from openlaunch_worker.prefetch_urls import Source
-from openlaunch_worker.resuming import Download, Failed, read_document
+from openlaunch_worker.resuming import Download, Failed, missing, read_document
 
 _NO_BODY: Final = hashlib.sha256(b"").hexdigest()
 MAX_OBJECTS: Final = 100_000
@@ -29,7 +29,9 @@ def fetch(cache: Path, source: Source, progress: Progress) -> None:
     found = list(_listed(base, source.path))
     if not found:
         raise Failed(f"there is nothing below {source.path!r}")
-    progress.expect(sum(size for _, size in found))
+    place = cache / source.place
+    to_come = sum(missing(place / key.removeprefix(source.path), size) for key, size in found if size)
+    progress.expect(sum(size for _, size in found), to_come)
     for key, size in found:
         name = key.removeprefix(source.path)
         if not name or name.endswith("/"):

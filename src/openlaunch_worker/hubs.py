@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from openlaunch_worker.prefetch_urls import Source
-from openlaunch_worker.resuming import Download, Failed, read_document
+from openlaunch_worker.resuming import Download, Failed, missing, read_document
 
 HUB: Final = "https://huggingface.co"
 
@@ -16,7 +16,7 @@ HUB: Final = "https://huggingface.co"
 class Progress(Protocol):
     """Hears of bytes."""
 
-    def expect(self, size: int) -> None: ...
+    def expect(self, size: int, to_come: int = 0) -> None: ...
     def came(self, size: int) -> None: ...
 
 
@@ -39,7 +39,8 @@ def fetch(cache: Path, source: Source, progress: Progress) -> None:
     if not wanted:
         raise Failed(f"{source.at} has no {source.path or 'files'} at {source.revision}")
     snapshot = repository / "snapshots" / commit
-    progress.expect(sum(size for _, size, _ in wanted))
+    to_come = sum(missing(snapshot / name, size) for name, size, _ in wanted)
+    progress.expect(sum(size for _, size, _ in wanted), to_come)
     for name, size, digest in wanted:
         target = snapshot / name
         if target.exists():

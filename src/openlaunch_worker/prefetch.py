@@ -18,7 +18,7 @@ from typing import Final
 
 from openlaunch_worker import buckets, hubs
 from openlaunch_worker.prefetch_urls import Source, masked, shown, source_of
-from openlaunch_worker.resuming import Download, Failed, no_headers
+from openlaunch_worker.resuming import Download, Failed, check_room, no_headers
 
 TELL_SECONDS: Final = 0.5
 READY: Final = ".openlaunch-ready"
@@ -34,15 +34,19 @@ def say(line: str) -> None:
 class Progress:
     """Adds up what has come of one URL, and prints it."""
 
-    def __init__(self, source: Source, max_bytes: int) -> None:
-        self._url, self._max = shown(source.url), max_bytes
+    def __init__(self, source: Source, cache: Path, max_bytes: int) -> None:
+        self._url, self._cache, self._max = shown(source.url), cache, max_bytes
         self._total = self._done = 0
         self._told_at = 0.0
 
-    def expect(self, size: int) -> None:
-        """Note how many bytes there will be. Raise `Failed` if the cache may not have as many."""
+    def expect(self, size: int, to_come: int = 0) -> None:
+        """Note how many bytes there will be. Raise `Failed` if the cache may not have as many, or has no room.
+
+        `to_come` are those of them that are not there yet, where that is known.
+        """
         self._total = size
         self._check(size)
+        check_room(self._cache, to_come)
         self._tell(now=True)
 
     def came(self, size: int) -> None:
@@ -62,7 +66,7 @@ class Progress:
 
 def fetch(cache: Path, source: Source, max_bytes: int) -> None:
     """Have a URL's files in the cache. Raise `Failed`."""
-    progress = Progress(source, max_bytes)
+    progress = Progress(source, cache, max_bytes)
     with _alone(cache, source):
         if source.scheme == "hf":
             hubs.fetch(cache, source, progress)

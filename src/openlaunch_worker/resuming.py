@@ -4,6 +4,7 @@ import email.message
 import hashlib
 import http.client
 import os
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -90,12 +91,33 @@ def _tried(work: Callable[[], bytes]) -> bytes:
     raise AssertionError
 
 
+def missing(target: Path, size: int) -> int:
+    """Return how many bytes have to come yet of a file of this size."""
+    if target.exists():
+        return 0
+    part = _part_of(target)
+    return size - part.stat().st_size if part.exists() else size
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise `Failed` if the folder's disk does not have as many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise Failed(
+            f"{size} bytes are to come, and the disk has {free} free: make room, or use a larger disk"
+        )
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(f".openlaunch-{target.name}.part")
+
+
 class Download:
     """One file on its way to its place, beside which what has come so far is kept."""
 
     def __init__(self, url: str, target: Path, headers: Headers, came: Callable[[int], None]) -> None:
         self._url, self._target, self._headers, self._came = url, target, headers, came
-        self._part = target.with_name(f".openlaunch-{target.name}.part")
+        self._part = _part_of(target)
         self._version = target.with_name(f".openlaunch-{target.name}.version")
 
     def run(self, digest: str | None = None) -> None:
@@ -138,8 +160,10 @@ class Download:
             if answer.status != http.client.PARTIAL_CONTENT:
                 self._forget(have)
                 have = 0
-            self._version.write_text(_version_of(answer.headers))
             length = answer.headers.get("Content-Length")
+            if length is not None:
+                check_room(self._target.parent, int(length))
+            self._version.write_text(_version_of(answer.headers))
             with self._part.open("ab") as file:
                 while piece := answer.read1(PIECE_BYTES):
                     file.write(piece)

@@ -31,20 +31,17 @@ def model_lines(pieces: Iterator[bytes], endpoint: str, max_bytes: int) -> Itera
     """Yield the lines of a file that are not empty, for this route, with bodies of up to `max_bytes`.
 
     Raises:
-        InputError: the bytes are not UTF-8 text, or a line is too long to be read.
+        InputError: a line is too long to be read.
     """
     seen: set[str] = set()
-    text = io.TextIOWrapper(io.BufferedReader(Pieces(pieces), 1 << 20), "utf-8-sig", newline="\n")
+    text = io.TextIOWrapper(io.BufferedReader(Pieces(pieces), 1 << 20), "utf-8-sig", "surrogateescape", "\n")
     number = 0
-    try:
-        while line := text.readline(MAX_INPUT_CHARS):
-            number += 1
-            if not line.endswith("\n") and len(line) >= MAX_INPUT_CHARS:
-                raise InputError(f"line {number} has over {MAX_INPUT_CHARS} characters")
-            if not line.isspace():
-                yield _line(number, line, endpoint, max_bytes, seen)
-    except UnicodeDecodeError as error:
-        raise InputError(f"the file is not UTF-8 text: {error}") from None
+    while line := text.readline(MAX_INPUT_CHARS):
+        number += 1
+        if not line.endswith("\n") and len(line) >= MAX_INPUT_CHARS:
+            raise InputError(f"line {number} has over {MAX_INPUT_CHARS} characters")
+        if not line.isspace():
+            yield _line(number, line, endpoint, max_bytes, seen)
 
 
 def _line(number: int, text: str, endpoint: str, max_bytes: int, seen: set[str]) -> Line:
@@ -66,11 +63,15 @@ def _line(number: int, text: str, endpoint: str, max_bytes: int, seen: set[str])
 
 def _object(text: str) -> dict[str, Any]:
     try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _Bad("it is not UTF-8 text") from None
+    try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _Bad(f"it is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise _Bad(f"it is {type(document).__name__}, an object is needed")
+        raise _Bad("it is not an object of JSON")
     return document
 
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from openlaunch.tasks.batch_input import InputError
 from openlaunch.tasks.model_lines import model_lines
 
 CHAT = "/v1/chat/completions"
@@ -31,7 +30,7 @@ def test_bodies_stay_as_they_came():
     [
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ([], "list"),
+        ([], "not an object of JSON"),
         (line(""), "custom_id"),
         (line("x" * 513), "custom_id"),
         (line(7), "custom_id"),
@@ -57,6 +56,8 @@ def test_an_id_that_stands_twice_is_bad_the_second_time():
     assert (second.custom_id, "before" in second.error) == ("a", True)
 
 
-def test_what_is_not_text_is_refused_as_a_whole():
-    with pytest.raises(InputError, match="UTF-8"):
-        read(b"\xff\n")
+def test_a_line_that_is_not_text_is_bad_and_leaves_the_others():
+    good = json.dumps(line("good")).encode()
+    first, second, third = read(b"\xef\xbb\xbf" + good + b"\n{\xff}\n" + good.replace(b"good", b"last"))
+    assert (first.error, third.error) == (None, None)
+    assert second.error == "line 2: it is not UTF-8 text"

@@ -1,6 +1,7 @@
 """Where a URL lies in a cache, and what of a cache goes first."""
 
 import http.server
+import json
 import os
 import threading
 from contextlib import suppress
@@ -8,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from openlaunch_worker import resuming
-from openlaunch_worker.prefetch import mark_ready, marker_of
+from openlaunch_worker.prefetch import fetch, mark_ready, marker_of
 from openlaunch_worker.prefetch_urls import shown, source_of
 from openlaunch_worker.trimming import trim
 
@@ -51,6 +52,47 @@ def test_a_url_that_leads_elsewhere_is_refused(url):
 
 def test_a_query_is_not_shown():
     assert shown(FILE) == "https://host:8443/a/b.bin"
+
+
+ASKED = []
+
+
+class Large(http.server.BaseHTTPRequestHandler):
+    """A hub whose model, and a server whose file, is larger than any disk."""
+
+    asked = ASKED
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        body = json.dumps({"sha": "c", "siblings": [{"rfilename": "a", "size": 2**60}]}).encode()
+        is_hub = self.path.startswith("/api/")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body) if is_hub else 2**60))
+        self.end_headers()
+        self.wfile.write(body if is_hub else b"x")
+
+    def log_message(self, *_):
+        """Print nothing."""
+
+
+def test_what_does_not_fit_the_disk_is_refused_before_it_is_downloaded(tmp_path, monkeypatch):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Large) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            monkeypatch.setenv("HF_ENDPOINT", url)
+            with pytest.raises(
+                resuming.Failed, match=f"{2**60} bytes are to come, and the disk has [0-9]+ free"
+            ):
+                fetch(tmp_path, source_of("hf://org/model"), 0)
+            assert len(ASKED) == 1
+            with pytest.raises(resuming.Failed, match="the disk has"):
+                resuming.Download(
+                    f"{url}/file", tmp_path / "file", resuming.no_headers, lambda size: None
+                ).run()
+        finally:
+            server.shutdown()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def put(path, size, used_at):
