@@ -72,6 +72,10 @@ class Servers:
                WHERE status = 'STARTED'"""
         )
 
+    def answering(self) -> str:
+        """The URL of the server that has the one request with a key which runs; empty: none has."""
+        return self._address("SELECT address FROM answers JOIN gateways ON gateways.id = server")
+
     def _address(self, query: str) -> str:
         with psycopg.connect(self.url) as connection:
             found = connection.execute(query).fetchone()

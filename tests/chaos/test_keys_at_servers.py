@@ -103,6 +103,27 @@ def test_what_a_killed_server_ran_is_answered_by_another(two: Two, figure: Calla
     assert two.runs() == 1
 
 
+def test_what_two_killed_servers_ran_is_answered_by_a_third(two: Two, servers: Servers) -> None:
+    with (
+        servers.another(**settings_of([two.node], TOKEN)) as third,
+        client_of(third) as last,
+        concurrent.futures.ThreadPoolExecutor(3) as pool,
+    ):
+        eventually(lambda: any(e.name == "noted" for e in last.list_model_endpoints()))
+        asked = [pool.submit(two.ask, two.here, "twice", 7)]
+        eventually(lambda: two.runs() == 1)
+        two.first.kill()
+        asked.append(pool.submit(two.ask, two.there, "twice", 7))
+        eventually(lambda: servers.answering() == two.second.url)
+        two.second.kill()
+        waits = pool.submit(two.ask, last, "twice", 7)
+        eventually(lambda: servers.answering() == third.url)
+        assert all(isinstance(each.exception(), ConnectionFailed) for each in asked)
+        two.gate.touch()
+        assert waits.result() == 7
+    assert two.runs() == 1
+
+
 def test_what_a_server_and_its_node_ran_together_is_run_again_and_the_log_says_so(two: Two) -> None:
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         lost = pool.submit(two.ask, two.here, "lost", 7)
