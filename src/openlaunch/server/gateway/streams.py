@@ -25,6 +25,7 @@ from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import with_request_id
 from openlaunch.server.settings import StreamSettings
 from openlaunch.tasks.states import failure
+from openlaunch.turns import FairQueue
 from openlaunch.wire.sse import END_COMMENT, END_EVENT, RESUME
 from openlaunch_worker import answers
 from openlaunch_worker.documents import About
@@ -55,6 +56,7 @@ class Streams:
         self.heartbeats = Heartbeats(asyncio.get_running_loop())
         self._loop = asyncio.get_running_loop()
         self._flushes: list[Callable[[], None]] = []
+        self._resuming: FairQueue[tuple[Exchange, Callable[[], None]]] = FairQueue()
 
     def start(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, deadline: float
@@ -100,6 +102,19 @@ class Streams:
             self.deadlines.add(stream)
             self.heartbeats.add(stream)
             self.resumables.await_client(stream.replay, stream.give_up)
+
+    def in_turn(self, exchange: Exchange, owner: str, resume: Callable[[], None]) -> None:
+        """Have a client resume its stream, which may send megabytes: one in each turn of the loop, owners in turns."""
+        self._resuming.append(owner, (exchange, resume))
+        if self._resuming.size == 1:
+            self._loop.call_soon(self._resume_next)
+
+    def _resume_next(self) -> None:
+        exchange, resume = self._resuming.popleft()
+        if self._resuming.size:
+            self._loop.call_soon(self._resume_next)
+        if not exchange.disconnected:
+            exchange.guarded(resume)
 
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""

@@ -87,7 +87,9 @@ class SyncRoutes:
 
     def _stream(self, exchange: Exchange) -> None:
         if last_event_id := header(exchange.scope, _LAST_EVENT_ID):
-            self._with_stream(exchange, b"POST", last_event_id, _resume)
+            owner = self._resolver.authenticate(exchange.scope).owner
+            resume = partial(self._with_stream, exchange, b"POST", last_event_id, _resume)
+            self.streams.in_turn(exchange, owner, resume)
         else:
             self._predict(EndpointType.STREAMING, exchange)
 

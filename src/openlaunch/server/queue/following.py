@@ -55,6 +55,7 @@ class Follower:
 
     def __init__(self, shared: Shared, notes: Notes) -> None:
         self._store, self._hub = shared.store, shared.hub
+        self._is_alone = shared.messages is None
         self._notes = notes
         self._now = asyncio.get_running_loop().time
 
@@ -68,7 +69,8 @@ class Follower:
                 left = deadline - self._now()
                 if seen.done or seen.number > after or left <= 0 or self._hub.closed:
                     return seen
-                await waiter.wait(left if runs_here else min(left, LOOK_SECONDS))
+                hears_all = runs_here or self._is_alone
+                await waiter.wait(left if hears_all else min(left, LOOK_SECONDS))
 
     async def _look(self, owner: str, task_id: str, after: int, *, runs_here: bool) -> Seen:
         notes, last = self._notes.of(task_id), None
