@@ -104,7 +104,7 @@ class Streams:
             self.resumables.await_client(stream.replay, stream.give_up)
 
     def in_turn(self, exchange: Exchange, owner: str, resume: Callable[[], None]) -> None:
-        """Have a client resume its stream, which may send megabytes: one in each turn of the loop, owners in turns."""
+        """Have a client resume its stream, which may send megabytes: one in each turn of the loop, by owners."""
         self._resuming.append(owner, (exchange, resume))
         if self._resuming.size == 1:
             self._loop.call_soon(self._resume_next)
