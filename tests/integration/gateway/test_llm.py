@@ -11,6 +11,7 @@ from hub_driver import Hub
 from openai_driver import DATA, ROUTES, openai_client, python
 from server_driver import SMALL
 
+from openlaunch.client.engines import engine_of, sleeping
 from openlaunch.errors import Conflict, EndpointFailed, NotFound, ServerError, Unprocessable
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -59,6 +60,15 @@ def test_an_engine_is_deployed_and_answers(client, folder):
         client.chat_llm("mocke", HELLO)
 
 
+def test_an_engine_that_can_sleep_is_deployed_so(client, folder):
+    endpoint = mock(client, "sleeps", folder, sleeps=True).model_endpoint
+    flavor = client.get_model_bundle_v2(endpoint.bundle_id).flavor
+    assert flavor.sleep.sleep_route == "/sleep?level=1"
+    assert flavor.env["VLLM_SERVER_DEV_MODE"] == "1"
+    assert "--enable-sleep-mode" in sleeping(engine_of("vllm"), "vllm").command
+    assert mock(client, "sleeps", folder, sleeps=True).model_endpoint.bundle_id == endpoint.bundle_id
+
+
 def test_what_is_the_same_is_not_deployed_again(client, folder):
     first = mock(client, "again", folder).model_endpoint
     assert mock(client, "again", folder).model_endpoint.bundle_id == first.bundle_id
@@ -82,6 +92,7 @@ def test_an_engine_that_ends_while_it_loads_says_what_it_printed(client, folder)
         ({"model": "/models/chat.gguf"}, "file:///PATH"),
         ({"model_routes": ["chat"]}, "routes"),
         ({"model_routes": []}, "model_routes: it is empty"),
+        ({"sleeps": True}, "sleeps: the engine 'llamacpp' does not have vLLM's sleep routes"),
     ],
 )
 def test_what_can_not_be_served_is_refused_before_anything_is_made(client, options, message):
