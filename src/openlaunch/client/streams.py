@@ -75,7 +75,7 @@ class Reading(Generic[T]):
     async def stop(self) -> None:
         """Leave the stream; harmless when called twice, and in a process that was forked from the reader's."""
         if not self._stopped and self._process == os.getpid():
-            self._stopped = True
+            self._stopped = self.ended = True
             await self._body.close()
             if self._on_stop is not None:
                 await self._on_stop()
@@ -101,8 +101,11 @@ class Stream(Generic[T]):
                     return item
                 if not finished(self._reading.more()):
                     raise StopIteration
-        except BaseException:
+        except Exception:
             finished(self._reading.release())
+            raise
+        except BaseException:  # Ctrl-C: nobody reads on
+            finished(self._reading.stop())
             raise
 
     def close(self) -> None:
@@ -143,8 +146,11 @@ class AwaitableStream(Generic[T]):
                     return item
                 if not await self._reading.more():
                     raise StopAsyncIteration
-        except BaseException:
+        except Exception:
             await self._reading.release()
+            raise
+        except BaseException:  # it is cancelled: nobody reads on
+            await self._reading.stop()
             raise
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import pickle
+import signal
 import socket
 import threading
 import time
@@ -456,6 +457,47 @@ def test_a_cancelled_prediction_closes_its_connection(server):
 
 def test_the_key_is_in_no_repr(both):
     assert "key" not in repr(both.client).replace("http", "")
+
+
+def test_a_stream_of_which_the_reader_is_interrupted_is_stopped(both, server):
+    stopped = threading.Event()
+    reads = threading.Event()
+
+    def pieces():
+        yield b"id: 1\n" + event("x")
+        stopped.wait(20)
+
+    def stop(request):
+        stopped.set()
+        return reply({"cancelled": True})(request)
+
+    server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {"last-event-id": "e0"}, pieces())
+    server.routes["DELETE /v1/streaming-tasks"] = stop
+    endpoint = both.endpoint(server, "streaming")
+    request = openlaunch.EndpointRequest(args={})
+
+    def interrupt():
+        reads.wait(10)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    async def read():
+        async for _ in await endpoint.predict(request):
+            reads.set()
+
+    async def cancelled():
+        task = asyncio.create_task(read())
+        await asyncio.to_thread(reads.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    if both.loop is None:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            all(reads.set() is None for _ in endpoint.predict(request))
+    else:
+        both.call(cancelled)
+    assert stopped.is_set()
 
 
 def test_a_stream_that_is_let_go_is_stopped(both, server):
