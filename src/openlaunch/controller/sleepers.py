@@ -31,6 +31,9 @@ class Sleepers:
         self._sleepers: dict[str, Sleeper] = {}
         self._end: dict[str, Callable[[str], None]] = {}
 
+    def __len__(self) -> int:
+        return len(self._sleepers)
+
     def add(self, worker_id: str, sleeper: Sleeper, end: Callable[[str], None]) -> None:
         """Note a worker that sleeps; `end` ends it."""
         self._sleepers[worker_id], self._end[worker_id] = sleeper, end

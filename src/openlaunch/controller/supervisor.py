@@ -128,7 +128,8 @@ class Supervisor:
 
     async def _reconcile(self) -> None:
         next_old = self._replace_old()
-        self._parts.sleepers.keep_within(self._control.sleep_room())
+        if self._parts.sleepers:
+            self._parts.sleepers.keep_within(self._control.sleep_room())
         situation = self.observe()
         self._recorder.set_scale(min(situation.desired, situation.limit), gives=self._gives > 0)
         actions = plan(situation, self._parts.settings.policy)

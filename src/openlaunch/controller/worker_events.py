@@ -100,6 +100,7 @@ class WorkerEvents:
         )
         self._endpoint.note(f"worker {worker.short_id} could not {wanted}, and ends: {problem}")
         self._control.stop(worker_id, None)
+        worker.end_reason = f"was stopped, because it could not {wanted}: {problem}"
 
     def worn(self, worker_id: str, reason: str) -> None:
         """Have the plan replace a worker, which serves until another one does."""
