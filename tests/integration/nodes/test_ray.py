@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from agents import TOKEN
 from chaos_server import ChaosServer, command_line, descendants
+from container_driver import IMAGE, PYTHON
 from nodes_driver import counting, lines, nothing_fails, where
 from ray_cluster import NODES, ray_cluster
 from server_driver import args, eventually
@@ -32,8 +33,9 @@ LITTLE = {"memory": "64Mi"}
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with ray_cluster(tmp_path_factory.mktemp("ray"), keep_workers_seconds=60) as cluster:
+def cluster(tmp_path_factory, engine):
+    settings = {"keep_workers_seconds": 60, **engine.settings()}
+    with ray_cluster(tmp_path_factory.mktemp("ray"), **settings) as cluster:
         yield cluster
 
 
@@ -125,6 +127,24 @@ def test_a_node_that_is_drained_gets_no_bundles(cluster, client):
             soon(lambda: workers(client) == {NODES[0]: 0, NODES[1]: 2})
     finally:
         client.drain_node(node, draining=False)
+
+
+def test_an_image_job_holds_a_bundle_while_it_runs(cluster, client):
+    made = client.create_docker_image_batch_job_bundle(
+        name="job",
+        image_repository=IMAGE[0],
+        image_tag=IMAGE[1],
+        command=[PYTHON, "-c", "import time; time.sleep(5)"],
+        cpus=1,
+        memory="64Mi",
+    )
+    job = client.create_docker_image_batch_job(
+        docker_image_batch_job_bundle=made["docker_image_batch_job_bundle_id"]
+    )
+    held = [{"CPU": 1.0, "memory": 64 * 2**20}]
+    soon(lambda: [each["bundle"] for each in cluster.groups()] == held)
+    assert client.wait_for_docker_image_batch_job(job["job_id"], SECONDS)["status"] == "SUCCESS"
+    soon(lambda: cluster.groups() == [])
 
 
 def test_an_agent_that_is_killed_is_started_again(cluster, client):
