@@ -1,6 +1,8 @@
 """A TypeScript client that OpenAPI Generator makes of an endpoint's document is compiled, and used."""
 
 import dataclasses
+import datetime as dt
+import enum
 import importlib.util
 import json
 import os
@@ -8,11 +10,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, NotRequired
 
 import httpx2
+import numpy as np
 import pytest
+from pydantic import BaseModel, Field
 from server_driver import SMALL, running
+from typing_extensions import TypedDict
 
 TOOLS = ("java", "node", "npm")
 pytestmark = [
@@ -43,12 +48,75 @@ def flip(image: bytes) -> bytes:
     return image[::-1]
 
 
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Options(TypedDict):
+    steps: int
+    note: NotRequired[str]
+
+
+class Tree(BaseModel):
+    value: int
+    children: "list[Tree]" = []
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int = 9
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    names: list[str]
+
+
+Pet = Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+@dataclasses.dataclass
+class Seen:
+    at: dt.datetime
+    pets: list[Pet]
+    tree: Tree
+    grid: list[list[int]]
+    options: Options
+    color: Color
+    either: int | str | list[int]
+    days: dict[str, dt.date]
+
+
+def kinds(
+    seen: Seen,
+    level: Literal[1, 2] = 1,
+    pair: tuple[int, str] = (1, "a"),
+    unique: set[int] | None = None,
+    more: list[Seen] | None = None,
+) -> Seen:
+    if level != 2 or pair != (7, "b") or unique != {3} or more:
+        raise ValueError([level, pair, unique, more])
+    return seen
+
+
+def scaled(array: np.ndarray, by: float = 2.0, mask: np.ndarray | None = None) -> np.ndarray:
+    return array * by
+
+
+def nothing(x: int) -> None:
+    assert x
+
+
 def later(n: int) -> dict[str, int]:
     return {"n": n}
 
 
 def anything(**values):
     return values
+
+
+NEEDS = {kinds: ["pydantic"], scaled: ["numpy"]}
 
 
 def run(*command: str | Path, cwd: Path, **environ: str) -> str:
@@ -64,8 +132,12 @@ def run(*command: str | Path, cwd: Path, **environ: str) -> str:
 @pytest.fixture(scope="module")
 def client():
     with running() as client:
-        for fn, kind in ((find, "sync"), (flip, "sync"), (later, "async"), (anything, "sync")):
-            client.deploy(fn, name=fn.__name__, endpoint_type=kind, max_workers=1, **SMALL)
+        for fn in (find, flip, later, anything, kinds, scaled, nothing):
+            kind = "async" if fn is later else "sync"
+            given = {"requirements": NEEDS.get(fn, []), "endpoint_type": kind, "max_workers": 1, **SMALL}
+            client.deploy(fn, name=fn.__name__, wait=False, **given)
+        for endpoint in client.list_model_endpoints():
+            endpoint.wait_until_ready(100)
         yield client
 
 
@@ -97,6 +169,29 @@ PROGRAMS = {
         const value: { [key: string]: number } = await api.getPrediction({ taskId: task.taskId, prefer: "wait=60" });
         say([task.taskId.length > 0, value]);
     """,
+    "kinds": """
+        const seen = {
+            at: new Date("2026-01-02T03:04:05Z"),
+            pets: [{ kind: "cat" as const, lives: 3 }, { kind: "dog" as const, names: ["a"] }],
+            tree: { value: 1, children: [{ value: 2 }] },
+            grid: [[1], [2, 3]],
+            options: { steps: 1 },
+            color: "blue" as const,
+            either: [1, 2],
+            days: { first: "2026-01-02" as any },
+        };
+        const got = await api.predict({
+            kindsRequestSchema: { seen, level: 2, pair: [7, "b"], unique: new Set([3]), more: [] },
+        });
+        const { at, pets, tree, grid, options, color, either } = got;
+        say([at.toISOString(), pets, tree.children?.[0].value, grid, options.steps, color, either]);
+    """,
+    "scaled": """
+        say(await api.predict({ scaledRequestSchema: { array: [[1, 2], [3, 4]] } }));
+    """,
+    "nothing": """
+        say(await api.predict({ nothingRequestSchema: { x: 1 } }));
+    """,
     "anything": """
         say(await api.predict({ body: { x: 1 } }));
     """,
@@ -105,6 +200,17 @@ SAID = {
     "find": [[1, 4], [None, "large"], 500, True],
     "flip": [3, 2, 1],
     "later": [True, {"n": 7}],
+    "kinds": [
+        "2026-01-02T03:04:05.000Z",
+        [{"kind": "cat", "lives": 3}, {"kind": "dog", "names": ["a"]}],
+        2,
+        [[1], [2, 3]],
+        1,
+        "blue",
+        [1, 2],
+    ],
+    "scaled": [[2, 4], [6, 8]],
+    "nothing": None,
     "anything": {"x": 1},
 }
 

@@ -189,6 +189,7 @@ class ByName:
         if form is not None:
             checks, body = self._schemas.checks, form.behind(exchange.body)
             exchange.body = await checks.files_in_json(principal.owner, body, args_alone=True)
+            del body  # it is large, and what follows has it as JSON
         parent = parent_of(exchange.scope)
         if parent is not None:
             self._give_key(exchange, parent)
@@ -206,10 +207,13 @@ class ByName:
             seconds = self._nesting.seconds_left(parent)
             checked = checked._replace(timeout=seconds, priority=parent.priority)
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
-        ids = await self._queue.submitter.submit(lane, principal.owner, [checked], known)
+        exchange.body = b""
+        task = [checked]
+        del checked  # nothing has the input any longer once it is stored
+        ids = await self._queue.submitter.submit(lane, principal.owner, task, known)
+        task.clear()
         if parent is not None:
             self._nesting.submitted(parent, ids[0], lane)
-        exchange.body = b""
         await self._answer(exchange, principal, exchange.scope["raw_path"].decode(), ids[0], prefer.wait)
 
     def _get(self, exchange: PlainExchange, path: str, task_id: str) -> None:

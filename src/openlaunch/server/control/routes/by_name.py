@@ -29,6 +29,8 @@ _JSON = "-InJSON"
 """The end of the name of a schema that is for JSON, and has another form in other content."""
 _TEXT = {"type": "string"}
 _BYTES = {"type": "string", "format": "binary"}
+_VALUES = frozenset(("default", "const", "enum", "examples"))
+"""Keywords of a schema that have values, and no schemas."""
 _MEDIA_TYPES = {"array": NPY, "tensor": NPY, "table": ARROW}
 _ACCEPTED = {
     "type": "object",
@@ -126,7 +128,7 @@ def _alone(schemas: dict[str, Any], name: str) -> Any:
 
 
 def _document(endpoint: EndpointRecord, schemas: dict[str, Any], base_url: str) -> dict[str, Any]:
-    components = renamed(endpoint.name, schemas)
+    components = {name: _compiled(schema) for name, schema in renamed(endpoint.name, schemas).items()}
     files = _ref(components, f"{endpoint.name}-RequestSchema")
     # In JSON, bytes are text: a generator would make a file of them, which is nothing there.
     for name, schema in list(components.items()):
@@ -160,6 +162,30 @@ def _document(endpoint: EndpointRecord, schemas: dict[str, Any], base_url: str) 
 
 def _ref(components: dict[str, Any], name: str) -> dict[str, Any]:
     return {"$ref": _COMPONENTS + name} if components.get(name) else {}
+
+
+def _compiled(schema: Any, *, of_union: bool = False) -> Any:
+    """Return a schema without types of which generators make code that can't be compiled: several, or null alone."""
+    if isinstance(schema, list):
+        return [_compiled(each, of_union=of_union) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {
+        key: part if key in _VALUES else _compiled(part, of_union=key in {"anyOf", "oneOf"})
+        for key, part in schema.items()
+    }
+    for union in ("anyOf", "oneOf"):
+        if any(_is_several(each) for each in schema.get(union, ()) if isinstance(each, dict)):
+            del made[union]
+    kinds = made.get("type")
+    if (kinds == "null" and not of_union) or _is_several(made):
+        del made["type"]
+    return made
+
+
+def _is_several(schema: dict[str, Any]) -> bool:
+    kinds = schema.get("type")
+    return isinstance(kinds, list) and len({*kinds} - {"null"}) > 1
 
 
 def _in_json(schema: Any) -> Any:

@@ -160,9 +160,18 @@ def _with_refs(value: Any, beside: str, inside: str) -> Any:
     if not isinstance(value, dict):
         return value
     changed = {key: _with_refs(part, beside, inside) for key, part in value.items()}
-    ref = value.get("$ref")
-    if isinstance(ref, str) and ref.startswith(_COMPONENTS):
-        changed["$ref"] = _COMPONENTS + beside + ref.removeprefix(_COMPONENTS)
-    elif isinstance(ref, str) and ref.startswith(_DEFS):
-        changed["$ref"] = _COMPONENTS + inside + ref.removeprefix(_DEFS)
+    if "$ref" in value:
+        changed["$ref"] = _moved(value["$ref"], beside, inside)
+    choice = value.get("discriminator")
+    if isinstance(choice, dict) and isinstance(kinds := choice.get("mapping"), dict):
+        moved = {kind: _moved(ref, beside, inside) for kind, ref in kinds.items()}
+        changed["discriminator"] = {**choice, "mapping": moved}
     return changed
+
+
+def _moved(ref: Any, beside: str, inside: str) -> Any:
+    if isinstance(ref, str) and ref.startswith(_COMPONENTS):
+        return _COMPONENTS + beside + ref.removeprefix(_COMPONENTS)
+    if isinstance(ref, str) and ref.startswith(_DEFS):
+        return _COMPONENTS + inside + ref.removeprefix(_DEFS)
+    return ref

@@ -41,10 +41,11 @@ function nameOf(element) {
 
 export class Problem extends Error {
   constructor(status, document) {
-    super(document.detail || document.title || `The server answered ${status}.`);
+    const several = Array.isArray(document.detail) ? document.detail : null;
+    super((several ? "" : document.detail) || document.title || `The server answered ${status}.`);
     this.status = status;
     this.code = document.code;
-    this.errors = document.errors;
+    this.errors = document.errors || several;
   }
 }
 

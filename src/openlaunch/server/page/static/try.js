@@ -1,6 +1,6 @@
 // A prediction made from a form of the endpoint's request schema, and the code that makes the same one.
-import { button, check, copyable, field, fill, get, h, request, root, shownJson } from "./lib.js";
-import { input, parsed, resolved } from "./form.js";
+import { button, check, copyable, field, fill, get, h, request, root, save, shownJson } from "./lib.js";
+import { example, input, parsed, resolved } from "./form.js";
 import { eventsOf, problem } from "./answers.js";
 import { routesOf, tryModel } from "./model.js";
 
@@ -26,7 +26,7 @@ export async function tryIt(view, content, endpoint) {
     return Object.fromEntries(inputs.map(([key, each]) => [key, each.read()]).filter(([, value]) => value !== undefined));
   };
   const draw = () => {
-    if (asJson.checked && inputs.length && !whole.value) whole.value = JSON.stringify(args_(inputs), null, 2);
+    if (asJson.checked && inputs.length && !whole.value) whole.value = JSON.stringify(args_(inputs, document), null, 2);
     fill(place, asJson.checked ? field("Input as JSON", whole) : inputs.map(([key, each, kind]) => {
       const hint = [isNeeded(key) ? "Needed." : "", kind.description].filter(Boolean).join(" ");
       return h("div", { class: "fields" }, field(key, each.element, hint), each.file);
@@ -63,8 +63,10 @@ export async function tryIt(view, content, endpoint) {
   showCode();
 }
 
-function args_(inputs) {
-  return Object.fromEntries(inputs.map(([key, each, kind]) => [key, each.read() ?? ({ integer: 0, number: 0, boolean: false, string: "", array: [], object: {} })[kind.type] ?? null]));
+function args_(inputs, document) {
+  return Object.fromEntries(inputs.map(([key, each, kind]) => {
+    try { return [key, each.read() ?? example(kind, document)]; } catch { return [key, each.element.value]; }
+  }));
 }
 
 function answered(answer, seconds) {
@@ -73,8 +75,18 @@ function answered(answer, seconds) {
   if (typeof value === "string" && !failed) { try { value = JSON.parse(value); } catch { /* it is text */ } }
   return h("section", { class: failed ? "card problem" : "card" }, h("h2", null, failed ? "It failed" : "Result", seconds != null && ` in ${seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`}`),
     answer.result?.result_url && h("p", null, h("a", { href: answer.result.result_url }, "The result is large: open it")),
+    !failed && files(value).map(([name, blob]) => h("p", null, button(`Save ${name}`, () => save(blob, name)))),
     answer.error && h("p", null, `${answer.error.type}: ${answer.error.message}`),
     h("pre", { tabindex: 0 }, failed ? answer.traceback || "" : shownJson(value) ?? ""));
+}
+
+// The files in a value, which are data: URLs, with names.
+function files(value) {
+  const texts = (value?.constructor === Object ? Object.values(value) : [value].flat()).filter((each) => typeof each === "string");
+  return texts.map((text) => /^data:([^;,]*)[^,]*;base64,(.*)$/s.exec(text)).filter(Boolean).map(([, type, data], at) => {
+    const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
+    return [`result-${at + 1}.${type.split("/")[1]?.replace(/[^a-z0-9]/g, "") || "bin"}`, new Blob([bytes], { type: "application/octet-stream" })];
+  });
 }
 
 async function predict(view, endpoint, args, result, signal) {
