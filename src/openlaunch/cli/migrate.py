@@ -75,6 +75,16 @@ def migrate(
             "records come back from a database into a data directory, and go elsewhere from there: name the "
             "directory with --to"
         )
+    if (
+        source
+        and came_from is None
+        and places.data_dir
+        and places.data_dir.resolve() != Path(source).resolve()
+    ):
+        raise ConfigurationError(
+            f"{source} and {places.data_dir} are both folders: a database is named as postgresql://USER@HOST/NAME, "
+            "and a bucket as s3://BUCKET/PREFIX. From one folder into another, use `openlaunch backup` and `restore`"
+        )
     hide_password(places.store or came_from)
     from openlaunch.client.config import data_dir as default
     from openlaunch.server.operations.datadir import DataDir

@@ -134,3 +134,6 @@ def test_what_can_not_be_is_refused(tmp_path, url):
     assert "there is no database in" in refusal("--from", tmp_path / "empty", "--to", url)
     assert "there is no database in" in refusal("--from", tmp_path / "nowhere", "--to", url)
     assert "can't all be where it goes" in refusal("--to", url, "folder")
+    text = refusal("--from", tmp_path / "empty", "--to", "postgres//typed-wrong")
+    assert "postgresql://USER@HOST/NAME" in text
+    assert "backup" in text
