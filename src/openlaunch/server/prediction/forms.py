@@ -208,7 +208,11 @@ def as_json(body: Body, form: Form) -> bytes:
 async def _parts(body: Body, delimiter: bytes) -> list[Part]:
     parts: list[Part] = []
     at = len(delimiter) if body[: len(delimiter)] == delimiter else await _after(body, delimiter, 0)
+    paused_at = at
     while body[at : at + 2] != b"--":
+        if at - paused_at > STEP_BYTES:
+            paused_at = at
+            await asyncio.sleep(0)  # parts that are each found at once may be many
         begin = body.find(b"\r\n", at)
         head = body.find(b"\r\n\r\n", begin, begin + MAX_HEAD_BYTES)
         if min(begin, head) < 0:

@@ -6,7 +6,16 @@ import time
 import pytest
 
 from openlaunch.errors import BadRequest, Unprocessable
-from openlaunch.server.prediction.forms import FORM, MAX_FIELDS_BYTES, MAX_PARTS, MAX_STEPS, Fields, read_form
+from openlaunch.server.prediction.forms import (
+    FORM,
+    MAX_FIELDS_BYTES,
+    MAX_PARTS,
+    MAX_STEPS,
+    STEP_BYTES,
+    Fields,
+    field_of,
+    read_form,
+)
 from openlaunch.wire.bundles import BINARY
 
 FIELDS = Fields({"properties": {"list": {"type": "array"}, "file": {"type": "string", BINARY: "bytes"}}})
@@ -24,6 +33,19 @@ def test_lines_that_only_begin_like_the_end_of_a_part_are_bounded():
     assert read(part(b"file", b"\r\n--bx" * (MAX_STEPS - 1))).files
     with pytest.raises(BadRequest):
         read(part(b"file", b"\r\n--bx" * MAX_STEPS))
+
+
+def test_others_run_between_parts_that_are_found_at_once():
+    body = bytearray(part(b"list", b"1" * 1024 * 1024) * 20 + b"--b--\r\n")
+
+    async def turns_beside():
+        turns, reading = 0, asyncio.ensure_future(field_of(body, f"{FORM}; boundary=b", "none"))
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return turns
+
+    assert asyncio.run(turns_beside()) > 20 * 1024 * 1024 // STEP_BYTES - 1
 
 
 def test_a_form_has_a_bounded_number_of_parts():
