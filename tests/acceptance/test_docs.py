@@ -115,7 +115,7 @@ def test_the_canary_of_the_documentation_gets_its_share(tmp_path):
 def test_the_batching_of_the_documentation_works(tmp_path):
     with LocalServer(tmp_path / "data"):
         output = run(script(tmp_path, "docs/how-to/batch-requests.md"), tmp_path / "data")
-    assert output == "['SUCCESS', 'SUCCESS', 'FAILURE']\n"
+    assert output == "['SUCCESS', 'SUCCESS', 'FAILURE']\n1.0\n"
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")

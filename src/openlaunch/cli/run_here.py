@@ -35,6 +35,13 @@ def run_here(
             metavar="FUNCTION", help="Function that loads the model, in the same file or as FILE.py:FUNCTION."
         ),
     ] = None,
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch",
+            help="The function takes a list of inputs, as with max_batch_size: call it with a list of one.",
+        ),
+    ] = False,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +56,7 @@ def run_here(
     with describe(target):
         function, loader, *_ = load_functions(target, load)
     check_functions(function, loader, None)
-    call = _Call(function, loader)
+    call = _Call(function, loader, batch=batch)
     made = call.checked(given)
     printer = Printer(output, as_json=as_json)
     with describe(target), asyncio.Runner() as runner:
@@ -60,11 +67,13 @@ def run_here(
 class _Call:
     """One call of a function in this process, with what a worker makes of the arguments."""
 
-    def __init__(self, function: Callable[..., Any], loader: Callable[..., Any] | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], loader: Callable[..., Any] | None, *, batch: bool
+    ) -> None:
         from openlaunch.client.packing.interface import interface_of
 
-        self._function, self._loader = function, loader
-        self._interface = interface_of(function, has_model=loader is not None)
+        self._function, self._loader, self._batch = function, loader, batch
+        self._interface = interface_of(function, has_model=loader is not None, batches=batch)
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments, files for paths; raise BadParameter where the function does not take them."""
@@ -75,10 +84,13 @@ class _Call:
             name: File(each.read_bytes(), name=each.name) if isinstance(each, Path) else each
             for name, each in given.items()
         }
+        model = [None] if self._loader else []
         try:
-            inspect.signature(self._function).bind(
-                *([None] if self._loader else []), **self._with_context(given)
-            )
+            bind = inspect.signature(self._function).bind
+            if self._batch:
+                bind(*model, [given])
+            else:
+                bind(*model, **self._with_context(given))
         except TypeError as error:
             raise typer.BadParameter(f"{error}; {self._takes()}", param_hint="--args") from None
         except ValueError:
@@ -106,7 +118,11 @@ class _Call:
         model = [] if self._loader is None else [self._awaited(self._loader(), runner)]
         scratch = Scratch()
         try:
-            made = Arguments(made_types(self._interface), {}).make(given, scratch)
+            item = self._interface.item if self._batch else None
+            made = Arguments(made_types(self._interface), {}, item).make(given, scratch)
+            if self._batch:
+                yield _only(self._awaited(self._function(*model, [made]), runner))
+                return
             value = self._awaited(self._function(*model, **self._with_context(made)), runner)
             if isinstance(value, AsyncIterator):
                 with suppress(StopAsyncIteration):
@@ -121,6 +137,17 @@ class _Call:
 
     def _awaited(self, value: Any, runner: asyncio.Runner) -> Any:
         return runner.run(_wait(value)) if inspect.isawaitable(value) else value
+
+
+def _only(returned: Any) -> Any:
+    """Return the result for the one input; raise an exception that stands for it."""
+    from openlaunch_worker.batching import results_of
+    from openlaunch_worker.failures import Refusal
+
+    [result] = results_of(returned, 1)
+    if isinstance(result, BaseException):
+        raise Refusal(f"the function gives {type(result).__name__} for this input: {result}")
+    return result
 
 
 async def _wait(value: Any) -> Any:

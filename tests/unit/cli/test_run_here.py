@@ -53,6 +53,15 @@ def partly(n: int, context: openlaunch.Context):
     context.progress(0.5)
     return [n, context.cancelled]
 
+def roots(inputs: list[dict]) -> list:
+    return [i["x"] ** 0.5 if i["x"] >= 0 else ValueError("no root") for i in inputs]
+
+def halves(model, points: list[Point]) -> list[float]:
+    return [model * p.x / 4 for p in points]
+
+def no_list(inputs):
+    return 3
+
 def nan():
     return float("nan")
 """
@@ -81,6 +90,8 @@ def folder(tmp_path, monkeypatch):
         (["count", "--args", "n=2"], "0\n1\n"),
         (["partly", "--args", "n=2"], "[2, false]\n"),
         (["count_later", "--args", "n=2"], "0\n1\n"),
+        (["roots", "--batch", "--args", "x=4"], "2.0\n"),
+        (["halves", "--batch", "--load", "load", "--args", "x=4"], "2.0\n"),
         (["raw", "--args", "text=5"], ""),
         (["raw", "--args", 'text="5"', "--json"], '"data:application/octet-stream;type=bytes;base64,NQ=="\n'),
     ],
@@ -114,6 +125,9 @@ def test_bytes_are_written_as_they_are(folder, capfd):
         (["size", "--args", "file=text"], "a file is needed: a data: URL"),
         (["count", "--args", "n=@args.json"], "n: it is not a file"),
         (["count", "--args", "5"], "an object is needed"),
+        (["roots", "--batch", "--args", "x=-4"], "gives ValueError for this input: no root"),
+        (["halves", "--batch", "--load", "load", "--args", "x=no"], "x: Input should be a valid number"),
+        (["no_list", "--batch", "--args", "x=1"], "a list with one result for each input"),
         (["nan"], "NaN"),
     ],
 )
