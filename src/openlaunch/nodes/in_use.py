@@ -43,10 +43,9 @@ class NodesInUse:
     def remove(self, address: str) -> NodeInfo:
         node = self._node(address)
         if node.held:
-            raise EngineError(
-                f"the node {node.address} has {len(node.workers)} workers and {len(node.jobs)} image jobs: drain it "
-                "first"
-            )
+            jobs = f" and {len(node.jobs)} image jobs" if node.jobs else ""
+            text = f"the node {node.address} has {len(node.workers)} workers{jobs}: drain it first"
+            raise EngineError(text)
         self._connections.forget(node)
         self.on_removed(node.address)
         return node.info()
