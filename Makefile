@@ -56,7 +56,7 @@ pytest: $(VENV)/.installed
 # The tests that take long: faults and load, whole programs, and the page in a browser, which are skipped where Chromium is
 # not installed and can't be. CI runs them after `make test`.
 # Azure's emulator of its storage, for the tests of artifacts there; it comes from npm, where that is installed.
-AZURITE := .cache/azurite
+AZURITE := $(VENV)/azurite
 test-slow: $(VENV)/.installed
 	-tools/install.sh chromium
 	-RUNLEVEL=1 tools/install.sh prometheus

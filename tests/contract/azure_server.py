@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import hmac
+import os
 import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import httpx2
 
-AZURITE = Path(__file__).parents[2] / ".cache/azurite/node_modules/azurite/dist/src/blob/main.js"
+AZURITE = Path(sys.prefix) / "azurite/node_modules/azurite/dist/src/blob/main.js"
 """Where `make test-slow` installs it, if npm is there."""
 CONTAINER = "artifacts"
 ACCOUNT = "tests"
@@ -79,8 +81,8 @@ def azure_server(folder: Path) -> Iterator[AzureServer]:
     options = ["--location", folder, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent"]
     with (folder / "azurite.log").open("wb") as log:
         process = subprocess.Popen(
-            ["node", AZURITE, *options, "--skipApiVersionCheck", "--disableTelemetry"],
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "AZURITE_ACCOUNTS": f"{ACCOUNT}:{key}"},
+            [str(shutil.which("node")), AZURITE, *options, "--skipApiVersionCheck", "--disableTelemetry"],
+            env={**os.environ, "AZURITE_ACCOUNTS": f"{ACCOUNT}:{key}"},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,

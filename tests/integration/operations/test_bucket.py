@@ -300,3 +300,18 @@ def test_a_start_that_is_refused_says_no_secret(s3, tmp_path):
     )
     assert "the credentials are not valid there" in said
     assert "s3cret" not in said
+
+
+def test_a_server_keeps_its_artifacts_in_azure(azure, tmp_path, monkeypatch):
+    for name, value in azure.environ.items():
+        monkeypatch.setenv(name, value)
+    settings = {"data_dir": tmp_path / "data", "artifacts": "az://artifacts/served"}
+    with running(**settings) as client:
+        endpoint = client.deploy(echo, name="az", endpoint_type="async", **SMALL)
+        done = endpoint.predict(args(text="x" * LARGE, times=3))
+        assert len(done.get(60).value) == 3 * LARGE
+        pickled = endpoint.predict(EndpointRequest(args={"text": "y" * LARGE}, return_pickled=True))
+        assert pickled.get(60).value == "y" * LARGE
+    with running(**settings) as client:
+        assert len(client.future(done.async_task_id).get(60).value) == 3 * LARGE
+        assert client.get_model_endpoint("az").predict(args(text="z")).get(60).value == "z"
