@@ -31,7 +31,7 @@ class File:
     """A file that comes with a request or is returned: its bytes, or where they are.
 
     As a parameter's annotation, the function gets the bytes in `data`, with the `name` and the `media_type` that its
-    caller has given. As a return value, it is sent as it is.
+    caller has given; of a name with folders, the last part. As a return value, it is sent as it is.
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class File:
             raise ValueError("a File needs its bytes or a path, and not both")
         self.data = data
         self.path = None if path is None else Path(path)
-        self.name = name or (self.path.name if self.path is not None else "")
+        # A function may write to where a name leads, which must not be for its caller to say.
+        self.name = _last_part(name or (self.path.name if self.path is not None else ""))
         self.media_type = media_type or mimetypes.guess_type(self.name)[0] or OCTETS
 
     def __repr__(self) -> str:
@@ -102,10 +103,15 @@ SCRATCH: Final[ContextVar[Scratch]] = ContextVar("scratch")
 
 def safe_name(name: str) -> str:
     """Return the last part of a file's name, without what could lead elsewhere or is not text."""
-    last = re.split(r"[/\\]", name)[-1]
+    last = _last_part(name)
     stem, dot, ending = _NOT_IN_NAMES.sub("_", last).rpartition(".")
     short = (stem[: MAX_NAME - len(ending)] + dot + ending)[-MAX_NAME:]
     return short.encode()[-MAX_NAME_BYTES:].decode(errors="ignore") or "file"
+
+
+def _last_part(name: str) -> str:
+    last = re.split(r"[/\\]", name)[-1]
+    return "" if last in (".", "..") else last
 
 
 def of_data_url(text: str) -> File:

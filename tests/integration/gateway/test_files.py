@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -9,6 +10,7 @@ from server_driver import DEADLINE, SMALL, eventually, http, problem
 
 from openlaunch import EndpointRequest, File
 from openlaunch.errors import Unprocessable
+from openlaunch_worker.files import of_data_url
 from openlaunch_worker.frames import with_parts
 
 CAT = bytes(range(256)) * 2000 + b"\r\n--x\r\n"
@@ -117,6 +119,13 @@ def test_a_path_is_in_a_folder_of_the_request_which_goes_with_it(raw, endpoints,
     assert ".." not in found.parts
     assert found.parts[-3].startswith("openlaunch-request-")
     assert len(found.name) <= 100
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_a_name_that_a_function_gets_leads_to_no_folder(name):
+    for file in (File(b"", name=name), of_data_url(f"data:;name={quote(name, safe='')},x")):
+        assert not {"/", "\\"} & {*file.name}
+        assert file.name not in (".", "..")
 
 
 def test_a_folder_of_a_request_is_removed(client, raw, endpoints):
