@@ -22,7 +22,7 @@ class Exchange:
     """In place of the client's connection: what was answered."""
 
     request_id = "req_1"
-    route = "/v1/chat/completions"
+    route = engine_route = "/v1/chat/completions"
     limits = {}  # noqa: RUF012 -- nothing adds to it
     started = False
     write_paused = False
