@@ -6,7 +6,6 @@ import pytest
 
 from openlaunch.errors import Unavailable
 from openlaunch.server.access.tokens import Account
-from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.gateway.heartbeats import HEARTBEAT, SILENT_TICKS
 from openlaunch.server.gateway.model_calls import ModelCall
 from openlaunch_worker.frames import FrameError, Outcome
@@ -16,6 +15,15 @@ class Streams:
     """In place of what all streams share."""
 
     deadlines = None
+
+
+class Payer:
+    """In place of who pays, and of the counts."""
+
+    account = Account("key", "me")
+
+    def pay(self, work, usage):
+        pass
 
 
 class Exchange:
@@ -53,9 +61,7 @@ def exchange():
 
 @pytest.fixture
 def call(exchange):
-    return ModelCall(
-        Streams(), exchange, Payer(None, None, Account("key", "me")), b"{}", 0.0, adds_usage=False
-    )
+    return ModelCall(Streams(), exchange, Payer(), b"{}", 0.0, adds_usage=False)
 
 
 def head(status, kind="application/json"):
