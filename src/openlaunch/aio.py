@@ -14,6 +14,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
+from openlaunch.client.chats import AsyncChatStream
 from openlaunch.client.deploying import Deploy
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow, Response
@@ -385,4 +386,5 @@ class LaunchClient(Operations, make=awaitable):
     roll_back_canary = awaitable(canaries.roll_back_canary, _endpoint_of)
     wait_for_canary = awaitable(canaries.wait_for_canary, _endpoint_of)
     follow_endpoint_logs = awaitable(endpoint_reports.follow_endpoint_logs, AsyncLogStream.of)
+    stream_chat_llm = awaitable(llm.stream_chat_llm, AsyncChatStream.of)
     rerun_task = awaitable(tasks.rerun_task, _future_of)

@@ -9,7 +9,7 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.endpoints import Timeout, Wait
 from openlaunch.cli.inputs import pairs
-from openlaunch.cli.output import Json, emit, emit_rows, note, say_status, waiting, when
+from openlaunch.cli.output import Json, as_printed, emit, emit_rows, note, say_status, waiting, when
 from openlaunch.cli.settings import given, with_settings
 
 app = typer.Typer(help="Language models: endpoints that speak OpenAI.", no_args_is_help=True)
@@ -111,10 +111,16 @@ def chat_llm(
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer, in tokens.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
-    """Say something to a model, and print its answer."""
+    """Say something to a model, and print its answer as it comes; with --json, once it is whole."""
     messages = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": message})
     options = {} if max_tokens is None else {"max_tokens": max_tokens}
     with connect(context) as client:
-        text = client.chat_llm(name, messages, options=options)
-    emit({"model": name, "content": text}, as_json, lambda: print(text))
+        if as_json:
+            text = client.chat_llm(name, messages, options=options)
+            emit({"model": name, "content": text}, as_json, lambda: None)
+            return
+        with client.stream_chat_llm(name, messages, options=options) as texts:
+            for text in texts:
+                print(as_printed(text), end="", flush=True)
+        print()

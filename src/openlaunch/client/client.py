@@ -3,6 +3,7 @@
 import weakref
 from typing import Any, Self, TypeVar, cast
 
+from openlaunch.client.chats import ChatStream
 from openlaunch.client.deploying import Deploy
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow
@@ -114,6 +115,7 @@ class LaunchClient(Operations, make=blocking):
     roll_back_canary = blocking(canaries.roll_back_canary, endpoint_of)
     wait_for_canary = blocking(canaries.wait_for_canary, endpoint_of)
     follow_endpoint_logs = blocking(endpoint_reports.follow_endpoint_logs, LogStream.of)
+    stream_chat_llm = blocking(llm.stream_chat_llm, ChatStream.of)
     rerun_task = blocking(tasks.rerun_task, _future_of)
 
 

@@ -1,6 +1,8 @@
 """Language models by one call: a real engine with a tiny model, and engines that are commands."""
 
+import asyncio
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,16 @@ from hub_driver import Hub
 from openai_driver import DATA, ROUTES, openai_client, python
 from server_driver import SMALL
 
+from openlaunch import aio
 from openlaunch.client.engines import engine_of, sleeping
-from openlaunch.errors import Conflict, EndpointFailed, NotFound, ServerError, Unprocessable
+from openlaunch.errors import (
+    Conflict,
+    EndpointFailed,
+    NotFound,
+    ServerError,
+    StreamInterrupted,
+    Unprocessable,
+)
 
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = "chat.completions.create"
@@ -120,10 +130,58 @@ def test_what_has_another_type_is_named(client, options, message):
         client.deploy_llm("refused", **options)
 
 
+def test_an_answer_comes_in_pieces_and_is_never_cut_in_silence(client, folder):
+    mock(client, "in-pieces", folder, per_worker=1)
+    with client.stream_chat_llm("in-pieces", HELLO, options={"max_tokens": 4}) as texts:
+        assert list(texts) == [" token"] * 4
+    with pytest.raises(NotFound, match="near names: in-pieces"):
+        client.stream_chat_llm("in-piece", HELLO)
+    with client.stream_chat_llm("in-pieces", HELLO, options={"max_tokens": 1_000_000}) as texts:
+        assert next(texts) == " token"
+    # The only slot is free again, because the engine has stopped.
+    with client.stream_chat_llm("in-pieces", HELLO, options={"fault": "exit"}) as texts:
+        assert [next(texts) for _ in range(3)] == [" token"] * 3
+        with pytest.raises(StreamInterrupted, match=r"the model has failed: .*cut short"):
+            next(texts)
+
+
+def test_the_awaitable_client_has_an_answer_in_pieces_too(client, folder):
+    mock(client, "awaited", folder)
+
+    async def texts_of_answer():
+        async with (
+            aio.LaunchClient(client.server.api_key, client.server.url) as twin,
+            await twin.stream_chat_llm("awaited", HELLO, options={"max_tokens": 4}) as texts,
+        ):
+            return [text async for text in texts]
+
+    assert asyncio.run(texts_of_answer()) == [" token"] * 4
+
+
+def test_the_command_prints_an_answer_while_it_comes(client, folder):
+    mock(client, "prints", folder)
+    command = ("llm", "chat", "prints", "hello", "--max-tokens")
+    assert cli(client, *command, "3") == " token token token\n"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "openlaunch.cli", *command, "1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environ(client),
+    )
+    with process:
+        assert process.stdout.read(12) == b" token token"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+
+
 def test_what_is_no_chat_is_an_error_that_says_so(client, folder):
     mock(client, "streams", folder)
     with pytest.raises(ServerError, match=r"'streams' has answered with what is not a chat.*b'data: "):
         client.chat_llm("streams", HELLO, options={"stream": True})
+
+
+def environ(client):
+    return {"OPENLAUNCH_URL": client.server.url, "OPENLAUNCH_API_KEY": client.server.api_key}
 
 
 def cli(client, *command):
@@ -131,7 +189,7 @@ def cli(client, *command):
         [sys.executable, "-m", "openlaunch.cli", *command],
         capture_output=True,
         text=True,
-        env={"OPENLAUNCH_URL": client.server.url, "OPENLAUNCH_API_KEY": client.server.api_key},
+        env=environ(client),
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-from openlaunch.client.effects import Flow, Request, call, json_body, takes_owner
+from openlaunch.client.effects import Flow, Request, Response, call, json_body, takes_owner
 from openlaunch.client.engines import DEVELOPMENT, OFFLINE, command_of, engine_of, folder_of, sleeping
 from openlaunch.client.lists import check_items
 from openlaunch.client.models import ModelEndpoint, differences
@@ -251,3 +251,22 @@ def chat_llm(
             f"the model {model!r:.100} has answered with what is not a chat in JSON: it begins with {shown!r}",
             code="engine_failed",
         ) from None
+
+
+def stream_chat_llm(
+    model: str, messages: list[dict[str, Any]], *, options: dict[str, Any] | None = None
+) -> Flow[Response]:
+    """Have a model answer a chat, and give the texts of the answer as they come.
+
+    Args:
+        model: the endpoint's name.
+        messages: of the chat, each with `role` and `content`.
+        options: of the request, such as {"max_tokens": 100, "temperature": 0}.
+
+    Raises:
+        NotFound: there is no such model; the message has names that are near.
+    """
+    body = json_body({"model": model, "messages": messages, **(options or {}), "stream": True})
+    return (
+        yield from call(Request("POST", routes.CHAT_COMPLETIONS, body, stream=True, timeout=LOAD_SECONDS))
+    )
