@@ -12,6 +12,7 @@ import typer
 from openlaunch.cli.connection import connect, options_of
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, when
 from openlaunch.errors import Unauthorized
+from openlaunch.wire.routes import HEALTHZ
 
 if TYPE_CHECKING:
     from openlaunch.wire.keys import WhoamiResponse
@@ -35,10 +36,16 @@ def login(
     server's host as its name, or that of --profile. The config file is readable for you alone.
     """
     from openlaunch import LaunchClient
+    from openlaunch.client.effects import Request, call
     from openlaunch.client.profiles import Profile, read_config, write_config
 
     given, config = options_of(context), read_config()
     certificates = None if ca_file is None else str(ca_file.resolve())
+    if given.api_key is None:
+        with LaunchClient(
+            "none yet", url, use_path_with_custom_endpoint=True, ca_file=certificates
+        ) as client:
+            client.run(call(Request("GET", HEALTHZ, idempotent=True)))  # is there a server to give a key to?
     key = given.api_key or _ask_for_key(url)
     with LaunchClient(key, url, use_path_with_custom_endpoint=True, ca_file=certificates) as client:
         try:

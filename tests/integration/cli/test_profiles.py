@@ -100,6 +100,11 @@ def test_a_key_comes_from_standard_input_where_that_is_not_a_terminal(cli, serve
     assert (code, "no key was given" in err) == (2, True)
 
 
+def test_no_key_is_asked_for_where_no_server_answers(cli):
+    code, _, err = cli("login", "http://127.0.0.1:1")
+    assert (code, "http://127.0.0.1:1" in err, "no key was given" in err) == (5, True, False)
+
+
 def test_a_terminal_asks_for_the_key_and_does_not_show_it(server, tmp_path):
     parent, child = pty.openpty()
     command = [sys.executable, "-m", "openlaunch.cli", "login", server.url]
