@@ -167,5 +167,6 @@ def test_servers_are_killed_in_turn_and_only_what_can_not_be_repeated_fails(
             load.more()
     # What a killed server had is not sent again if it may have been done: a sync request without a key, a new job.
     assert len(load.failed) <= 4, load.failed
-    assert all(each.startswith(("sync: ConnectionFailed", "batch: ConnectionFailed")) for each in load.failed)
+    may_fail = ("sync: ConnectionFailed", "batch: ConnectionFailed")
+    assert [each for each in load.failed if not each.startswith(may_fail)] == []
     figure(f"two servers were killed in turn: {load.done} answers; failed: {load.failed}")
