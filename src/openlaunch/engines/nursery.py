@@ -210,9 +210,8 @@ class Nursery:
         discard(self.folder)
 
     async def _hear(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            while report := await loop.sock_recv(self._channel, MAX_REPORT):
+            while report := await self._report():
                 self._heard(json.loads(report))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             log.warning(
@@ -220,6 +219,15 @@ class Nursery:
             )
         except OSError as error:
             log.warning("the parent of workers can't be heard: %s", error)
+
+    async def _report(self) -> bytes:
+        """Return its next report; b"" at its end."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.sock_recv(self._channel, MAX_REPORT)
+        except ConnectionResetError:
+            # It has ended without reading all its orders. The kernel says so before it gives out the last reports.
+            return await loop.sock_recv(self._channel, MAX_REPORT)
 
     def _heard(self, report: dict[str, Any]) -> None:
         if "refused" in report:
