@@ -207,7 +207,7 @@ def test_a_plain_batch_that_nobody_waits_for_any_more_is_interrupted():
         for one in sent:
             worker.send(Kind.CANCEL, one)
         assert {worker.answer()[:2] for _ in sent} == {(one, Outcome.CANCELLED) for one in sent}
-        assert "stopped" in worker.log()
+        worker.wait_for_log("stopped")
 
 
 def test_an_async_batch_that_nobody_waits_for_any_more_is_cancelled():
