@@ -6,6 +6,7 @@ import re
 import httpx2
 import pytest
 from azure_server import AzureServer
+from started_artifacts import started
 
 from openlaunch.artifacts.bucket import BucketArtifacts
 from openlaunch.errors import ConfigurationError
@@ -21,15 +22,6 @@ def environ(azure: AzureServer, monkeypatch: pytest.MonkeyPatch) -> pytest.Monke
     for name, value in azure.environ.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
-
-
-def started(url: str, owner: str = "us") -> BucketArtifacts:
-    async def start() -> BucketArtifacts:
-        artifacts = BucketArtifacts(url)
-        await artifacts.start(owner)
-        return artifacts
-
-    return asyncio.run(start())
 
 
 def test_a_prefix_is_one_servers(environ: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 from s3_server import S3Server
+from started_artifacts import started
 from tcp_proxy import Proxy, proxy_to
 
 from openlaunch.artifacts import bucket as bucket_module
@@ -34,15 +35,6 @@ def environ(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch
     for name, value in s3.environ.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
-
-
-def started(url: str, owner: str = "us") -> BucketArtifacts:
-    async def start() -> BucketArtifacts:
-        artifacts = BucketArtifacts(url)
-        await artifacts.start(owner)
-        return artifacts
-
-    return asyncio.run(start())
 
 
 def refusal(url: str = "s3://artifacts/start") -> str:
