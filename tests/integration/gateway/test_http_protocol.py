@@ -83,6 +83,27 @@ def test_a_connection_serves_many_requests(connect):
             assert wire.value() == 2 * x
 
 
+@pytest.mark.parametrize("size", [0, 4000])
+def test_the_head_of_the_request_before_begins_another_request(connect, size):
+    """It is not read again where it is small; its bytes are the same, and the body, and how it comes, are not."""
+    with connect() as wire:
+        first, second, third = (
+            wire.request("double", {"x": x}, headers=[f"X-More: {'x' * size}"]) for x in (1, 2, 3)
+        )
+        within_head, within_body = first.index(b"\r\n\r\n") + 2, len(first) - 3
+        wire.sock.sendall(first)
+        assert wire.value() == 2
+        wire.sock.sendall(second[:within_body])
+        wire.sock.sendall(second[within_body:] + third + first[:within_head])
+        assert (wire.value(), wire.value()) == (4, 6)
+        wire.sock.sendall(first[within_head:])
+        assert wire.value() == 2
+        wire.sock.sendall(first.replace(b"Authorization: Bearer", b"Authorization: Bearer no"))
+        assert wire.answer()[0] == 401
+        wire.sock.sendall(third)
+        assert wire.value() == 6
+
+
 def test_pipelined_requests_are_answered_in_order(connect):
     with connect() as wire:
         wire.sock.sendall(b"".join(wire.request("double", {"x": x}) for x in range(20)))

@@ -165,6 +165,6 @@ def _scope(connection: Connection, head: Head, hot_methods: list[str]) -> Scope:
         "path": unquote(path) if "%" in path else path,
         "raw_path": head.path,
         "query_string": head.query,
-        "headers": head.headers,
+        "headers": list(head.headers),
         HOT_METHODS: hot_methods,
     }

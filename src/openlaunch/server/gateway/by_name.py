@@ -160,7 +160,7 @@ class ByName:
         if idempotency_key(exchange.scope) is None:
             key = self._nesting.key_of(parent, exchange.scope["raw_path"], bytes(exchange.body))
             if key is not None:
-                exchange.scope["headers"].append((b"idempotency-key", key))
+                exchange.scope["headers"] = [*exchange.scope["headers"], (b"idempotency-key", key)]
 
     async def _form(self, exchange: PlainExchange, owner: str, schemas: BundleSchemas) -> Form | None:
         """Return what is in a body that is a form or a file; None where it is JSON."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SUCCESS: Final = int(Outcome.SUCCESS)
 KEPT_BYTES: Final = 16 * 1024 * 1024
 KEPT_SECONDS: Final = 30.0
 """How long a node has the answer to a request with an Idempotency-Key, which its server may not have stored."""
@@ -180,17 +181,17 @@ class SyncCall(Call):
 
     def answered(self, outcome: int, payload: Body) -> None:
         calls, exchange = self._calls, self._exchange
-        if outcome == Outcome.FAILURE:
+        if outcome == _SUCCESS and not calls.check_responses:
+            exchange.respond(payload)
+        elif outcome == Outcome.FAILURE:
             exchange.respond_failed(bytes(payload))
         elif outcome == Outcome.CANCELLED:
             text = "the worker stopped before it answered"
             exchange.fail(Unavailable(text, code="cancelled", retry_after=1))
-        elif calls.needs_finishing(outcome):
-            calls.tasks.spawn(self._finish(outcome, payload), exchange)
         elif outcome == Outcome.BINARY:
             exchange.respond_binary(payload)
         else:
-            exchange.respond(payload)
+            calls.tasks.spawn(self._finish(outcome, payload), exchange)
 
     async def _finish(self, outcome: int, payload: Body) -> None:
         body, _ = await self._finished(outcome, payload)

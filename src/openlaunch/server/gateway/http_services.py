@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -90,6 +91,7 @@ class HttpServices:
 
     def _new_rare_exchange(self, connection: Connection, head: Head) -> Exchange | AsgiExchange:
         if (prefix := self.proxies.prefix) and head.path.startswith(prefix + b"/"):
+            head = copy(head)
             head.path = head.path.removeprefix(prefix)
         cors = self.cors
         if head.path.startswith(_BY_NAME) and (origins := self.endpoint_origins(head)):

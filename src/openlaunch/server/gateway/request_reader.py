@@ -6,6 +6,7 @@ differently is refused.
 """
 
 import re
+from collections.abc import Sequence
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
@@ -34,7 +35,7 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://[^/?#]+")
 
 
 class Head:
-    """The head of one request.
+    """The head of a request. It is never changed, because a connection uses it again for one with the same bytes.
 
     Raises:
         BadRequest: it is not HTTP/1.1 (or 1.0), or can be read in two ways.
@@ -43,8 +44,10 @@ class Head:
     """
 
     __slots__ = (
+        "_headers",
         "accept",
         "chunked",
+        "data",
         "expects_continue",
         "headers",
         "is_1_1",
@@ -58,8 +61,9 @@ class Head:
     )
 
     def __init__(self, data: bytes | bytearray) -> None:
+        self.data = bytes(data)
         self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self._headers: list[tuple[bytes, bytes]] = []
         self.chunked = False
         self.length = 0
         """Bytes of the body, where it is not chunked."""
@@ -84,6 +88,7 @@ class Head:
         self.method: bytes = parser.get_method()
         self.is_1_1 = version == "1.1"
         self.keep_alive = self.is_1_1
+        self.headers: Sequence[tuple[bytes, bytes]] = tuple(self._headers)
         self._read_headers()
         self._split_url()
         if self.method not in METHODS:
@@ -95,7 +100,7 @@ class Head:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep one header; called by the parser."""
-        self.headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value))
 
     def _read_headers(self) -> None:
         if len(self.headers) > MAX_HEADERS:

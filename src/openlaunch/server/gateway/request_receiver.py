@@ -23,6 +23,9 @@ from openlaunch.server.gateway.request_reader import (
 MAX_AHEAD_BYTES = 64 * 1024
 """Bytes behind a request that is being answered; with more of them, nothing further is read."""
 
+KEPT_HEAD_BYTES = 2048
+"""A head up to this size is kept for the next request on its connection, which has the same one most often."""
+
 MAX_DISCARDED_BYTES = 256 * 1024 * 1024
 """What is read of a body whose request is answered already; then the connection is closed."""
 
@@ -39,6 +42,8 @@ class RequestReceiver(asyncio.Protocol):
         self._since = self._loop.time()
         """When what its client has still to send or to read began."""
         self._exchange: Exchange | AsgiExchange | None = None
+        self._head: Head | None = None
+        """The last one, if it is kept."""
         self._body: LengthDecoder | ChunkDecoder | None = None
         self._unread = UnreadBytes(services.unread)
         self._timer = ReadTimer(self._loop, services.read_seconds, self._late)
@@ -109,17 +114,26 @@ class RequestReceiver(asyncio.Protocol):
 
     def _begin(self, data: bytes | bytearray) -> None:
         """Begin with a request if its head has come whole; keep what there is of it otherwise."""
-        if data[0] in b"\r\n":
-            data = data.lstrip(b"\r\n")  # empty lines before a request are ignored (RFC 9112, 2.2)
-        end = data.find(END_OF_HEAD, 0, MAX_HEAD_BYTES)
+        head = self._head
         try:
-            if end < 0:
-                check_part_of_head(data)
-                self._wait_for_head(data)
+            if head is not None and data.startswith(head.data):
+                self._open(head, data, len(head.data))
             else:
-                self._open(Head(data[: end + 4]), data, end + 4)
+                self._read_head(data)
         except APIError as error:
             self._refuse(error)
+
+    def _read_head(self, data: bytes | bytearray) -> None:
+        if data[0] in b"\r\n":
+            data = data.lstrip(b"\r\n")  # empty lines before a request are ignored (RFC 9112, 2.2)
+        end = data.find(END_OF_HEAD, 0, MAX_HEAD_BYTES) + len(END_OF_HEAD)
+        if end < len(END_OF_HEAD):
+            check_part_of_head(data)
+            self._wait_for_head(data)
+            return
+        head = Head(data[:end])
+        self._head = head if end <= KEPT_HEAD_BYTES else None
+        self._open(head, data, end)
 
     def _wait_for_head(self, data: bytes | bytearray) -> None:
         if data:

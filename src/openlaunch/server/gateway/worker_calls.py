@@ -4,6 +4,7 @@ What workers send is HTTP, as from a client that has a key of the worker's owner
 """
 
 import asyncio
+from copy import copy
 
 from openlaunch.errors import Conflict
 from openlaunch.server.access.auth import Keyring
@@ -77,10 +78,12 @@ class WorkerConnection(HttpProtocol):
         parent = None if link is None or not named.isdigit() else link.running.get(int(named))
         if named and (parent is None or parent.cancelled):
             raise Conflict("the request that makes this call has ended", code="parent_ended")
-        head.headers[:] = [each for each in head.headers if each[0] not in _NOT_TAKEN]
-        head.headers.append((b"authorization", self._authorization))
+        headers = [each for each in head.headers if each[0] not in _NOT_TAKEN]
+        headers.append((b"authorization", self._authorization))
         if parent is not None and (trace := _trace_of(parent, head)) is not None:
-            head.headers.append((b"traceparent", trace.encode()))
+            headers.append((b"traceparent", trace.encode()))
+        head = copy(head)
+        head.headers = headers
         exchange = super()._new_exchange(head)
         if parent is not None:
             exchange.scope[PARENT] = parent
