@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -195,3 +195,80 @@ class Turns:
             if not self._waiting.remove(owner, waiter):
                 self.give_back(owner)  # it came in the moment of the cancellation
             raise
+
+
+class LoopTurns:
+    """Steps in the event loop's thread: one in each turn of the loop, for which owners who wait take turns.
+
+    So what is answered at once, as predictions are, waits for one step and not for hundreds of them.
+    """
+
+    def __init__(self) -> None:
+        self._taken = False
+        """Whether a step has been taken since the loop's last turn."""
+        self._waiting: FairQueue[Callable[[], None]] = FairQueue()
+
+    def soon(self, owner: str, step: Callable[[], None]) -> None:
+        """Call `step`, which raises nothing, in a turn of the loop in which no other step is taken."""
+        self._waiting.append(owner, step)
+        if not self._taken:
+            self._take()
+
+    async def run(self, owner: str, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine, of which all that is done between two of its waits is a step."""
+        return await _InTurns(self, owner, work)
+
+    def turn(self, owner: str) -> Generator[Any, None, None]:
+        """Wait until a step may be taken."""
+        if not self._taken:
+            self._take()
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def come() -> None:
+            if not turn.done():  # it was cancelled
+                turn.set_result(None)
+
+        self.soon(owner, come)
+        yield from turn
+
+    def _take(self) -> None:
+        self._taken = True
+        asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        if self._waiting.size:
+            self._take()
+            self._waiting.popleft()()
+        else:
+            self._taken = False
+
+
+class _InTurns(Awaitable[T]):
+    """A coroutine that waits for a turn before each of its steps.
+
+    An error that ends what it waits for, as a cancellation does, reaches it at once.
+    """
+
+    def __init__(self, turns: LoopTurns, owner: str, work: Coroutine[Any, Any, T]) -> None:
+        self._turns, self._owner, self._work = turns, owner, work
+
+    def __await__(self) -> Generator[Any, None, T]:
+        steps: Generator[Any, Any, T] = self._work.__await__()
+        error: BaseException | None = None
+        while True:
+            try:
+                if error is None:
+                    yield from self._turns.turn(self._owner)
+            except BaseException as raised:
+                error = raised
+            try:
+                waits_for = next(steps) if error is None else steps.throw(error)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            error = None
+            try:
+                yield waits_for
+            except BaseException as raised:
+                error = raised

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -104,7 +104,7 @@ class Mallory:
     """An owner whose requests are the largest of each kind; each method makes one, and gives its status."""
 
     def __init__(self, client) -> None:
-        key = client.create_api_key("mallory").api_key
+        key = self._key = client.create_api_key("mallory").api_key
         predict_key = client.create_api_key("mallory", role="predict").api_key
         self._contexts = [http(client, key), http(client, predict_key)]
         self.raw, self.weak = (context.__enter__() for context in self._contexts)
@@ -131,6 +131,20 @@ class Mallory:
         self._bundle = sync.model_endpoint.bundle_id
         self.sync, self.queue = sync.model_endpoint.id, queue.model_endpoint.id
         self.stream = stream.model_endpoint.id
+
+    def at_once(self, method: str, path: str, body: bytes = b"", number: int = 800) -> int:
+        """Send a request on each of many connections at once, and give the largest of the statuses."""
+        url = self.raw.base_url
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self._key}\r\n"
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        with ExitStack() as stack:
+            connections = [
+                stack.enter_context(socket.create_connection((url.host, url.port or 80), timeout=120))
+                for _ in range(number)
+            ]
+            for connection in connections:
+                connection.sendall(request)
+            return max(int(connection.recv(65536)[9:12]) for connection in connections)
 
     def close(self) -> None:
         for context in self._contexts:
@@ -259,6 +273,8 @@ KINDS: dict[str, Callable[[Mallory], int]] = {
     "a completion whose engine refuses it with 8 MiB": lambda m: m.completion("large refusal"),
     "a completion whose engine streams 8 MiB of comments": lambda m: m.completion("comments"),
     "batch completions of a file of 15 MiB of empty arrays": lambda m: m.file_of_completions(),
+    "800 lists of endpoints at once": lambda m: m.at_once("GET", "/v1/model-endpoints"),
+    "800 secrets at once": lambda m: m.at_once("PUT", "/v1/secrets/a", b'{"value": "x"}'),
     "the OpenAPI document, for the first time": lambda m: m.raw.get("/openapi.json").status_code,
 }
 """The largest request of each kind."""

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
+from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch.turns import FairQueue, Turns
+from openlaunch.turns import FairQueue, LoopTurns, Turns
 
 
 def turns(*items: str) -> FairQueue[str]:
@@ -256,3 +258,97 @@ def test_who_comes_anew_has_no_credit_for_the_time_away():
     for item in ("b0", "b1", "b2"):
         queue.append("b", item)
     assert Counter(item[0] for item in (queue.popleft() for _ in range(4))) == {"a": 2, "b": 2}
+
+
+class Steps:
+    """Work that is run in turns, and the steps that were taken of it."""
+
+    def __init__(self) -> None:
+        self.turns = LoopTurns()
+        self.taken: list[str] = []
+
+    async def work(self, name: str, steps: int) -> str:
+        for _ in range(steps):
+            self.taken.append(name)
+            await asyncio.sleep(0)
+        return name
+
+    def begin(self, name: str, steps: int = 1) -> "asyncio.Task[str]":
+        return asyncio.create_task(self.turns.run(name[0], self.work(name, steps)))
+
+
+def test_one_step_is_taken_in_a_turn_of_the_loop_and_owners_take_turns():
+    async def main():
+        steps, seen = Steps(), [0]
+        tasks = [steps.begin(name) for name in ("a0", "a1", "a2", "b0")]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            seen.append(len(steps.taken))
+        assert max(after - before for before, after in pairwise(seen)) == 1
+        assert steps.taken == ["a0", "a1", "b0", "a2"]
+        assert await asyncio.gather(*tasks) == ["a0", "a1", "a2", "b0"]
+
+    asyncio.run(main())
+
+
+def test_work_whose_turn_comes_at_once_is_not_put_off():
+    async def main():
+        steps = Steps()
+        for _ in range(3):
+            task = steps.begin("a", 2)
+            await asyncio.sleep(0)
+            assert steps.taken.pop() == "a"
+            await task
+
+    asyncio.run(main())
+
+
+def test_errors_of_what_work_waits_for_are_its_own():
+    async def main():
+        turns, failing = LoopTurns(), asyncio.get_running_loop().create_future()
+
+        async def work():
+            with pytest.raises(ValueError, match="no"):
+                await failing
+            await asyncio.sleep(0)
+            raise KeyError("yes")
+
+        task = asyncio.create_task(turns.run("a", work()))
+        await settle()
+        failing.set_exception(ValueError("no"))
+        with pytest.raises(KeyError, match="yes"):
+            await task
+
+    asyncio.run(main())
+
+
+def test_work_that_is_cancelled_while_it_waits_for_a_turn_takes_none():
+    async def main():
+        steps = Steps()
+        first, second, third = (steps.begin(name) for name in ("a0", "a1", "a2"))
+        await asyncio.sleep(0)
+        second.cancel()
+        assert await asyncio.gather(first, third) == ["a0", "a2"]
+        assert second.cancelled()
+        assert steps.taken == ["a0", "a2"]
+
+    asyncio.run(main())
+
+
+def test_work_hears_that_it_is_cancelled_and_may_go_on():
+    async def main():
+        turns = LoopTurns()
+
+        async def work():
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                return "cleared up"
+
+        task = asyncio.create_task(turns.run("a", work()))
+        await settle()
+        task.cancel()
+        assert await task == "cleared up"
+
+    asyncio.run(main())

@@ -7,6 +7,7 @@ a nursery puts at the end of its path: what the bundle pins wins, and nothing el
 import compileall
 import hashlib
 import shutil
+import threading
 import uuid
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import cloudpickle
 import openlaunch_worker
 
 _PACKAGES = {"openlaunch_worker": openlaunch_worker.__file__, "cloudpickle": cloudpickle.__file__}
+
+_installing = threading.Lock()
+"""The first builds of a server may want it at once, each in a thread."""
 
 
 def _sources() -> list[tuple[Path, Path]]:
@@ -34,11 +38,12 @@ def install_runtime(root: Path) -> Path:
         digest.update(f"{target}\0{len(data)}\0".encode() + data)
     folder = root / digest.hexdigest()[:16]
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not folder.exists():
-        _write(folder, sources)
-    for other in root.iterdir():
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
+    with _installing:
+        if not folder.exists():
+            _write(folder, sources)
+        for other in root.iterdir():
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -20,6 +21,13 @@ def test_is_installed_once(tmp_path):
     marker = (first / "openlaunch_worker" / "frames.py").stat().st_mtime_ns
     assert install_runtime(tmp_path) == first
     assert (first / "openlaunch_worker" / "frames.py").stat().st_mtime_ns == marker
+
+
+def test_is_installed_once_for_those_who_want_it_at_once(tmp_path):
+    with ThreadPoolExecutor(4) as threads:
+        folders = list(threads.map(install_runtime, [tmp_path] * 4))
+    assert list(tmp_path.iterdir()) == [folders[0]]
+    assert len(set(folders)) == 1
 
 
 def test_other_versions_and_halves_are_removed(tmp_path):

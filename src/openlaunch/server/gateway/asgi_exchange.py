@@ -13,6 +13,7 @@ from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
 from openlaunch.server.logs import about
 from openlaunch.server.proxies import Proxies
+from openlaunch.turns import LoopTurns
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +77,11 @@ class AsgiExchange:
             self._held.resize(0)
             self._held = None
 
-    async def run(self, app: App) -> None:
-        """Run the application."""
+    async def run(self, app: App, turns: LoopTurns) -> None:
+        """Run the application, in steps for which the owners of requests take turns."""
         with about(self.scope):
-            await self._cycle.run_asgi(app)  # type: ignore[arg-type]
+            running = self._cycle.run_asgi(app)  # type: ignore[arg-type]
+            await turns.run(self._connection.holder(self.scope), running)
 
     @property
     def keep_alive(self) -> bool:

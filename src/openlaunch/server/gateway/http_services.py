@@ -23,6 +23,7 @@ from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
 from openlaunch.server.metrics.server_counts import ServerCounts
 from openlaunch.server.proxies import Proxies
+from openlaunch.turns import LoopTurns
 from openlaunch.wire import routes
 
 _STREAMS = routes.STREAMING_TASKS.encode()
@@ -59,6 +60,8 @@ class HttpServices:
     counts: ServerCounts = field(default_factory=ServerCounts)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """The requests of the ASGI application that are under way."""
+    turns: LoopTurns = field(default_factory=LoopTurns)
+    """For their steps: nobody's predictions wait for hundreds of them."""
 
     def may_exceed(self, head: Head) -> bool:
         """Return whether a request may come over a connection past the limit: an admin's, or a scrape's."""
@@ -111,7 +114,7 @@ class HttpServices:
                 changed_one = changed(connection, headers, only_head=only_head)
                 return room.exchange(changed_one, room.handle, head, self.max_body_bytes)
         exchange = AsgiExchange(connection, head, routes.methods(head.path), self.proxies, headers)
-        task = asyncio.get_running_loop().create_task(exchange.run(self.app))
+        task = asyncio.get_running_loop().create_task(exchange.run(self.app, self.turns))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return exchange

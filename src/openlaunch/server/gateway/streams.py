@@ -25,7 +25,7 @@ from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import with_request_id
 from openlaunch.server.settings import StreamSettings
 from openlaunch.tasks.states import failure
-from openlaunch.turns import FairQueue
+from openlaunch.turns import LoopTurns
 from openlaunch.wire.sse import END_COMMENT, END_EVENT, RESUME
 from openlaunch_worker import answers
 from openlaunch_worker.documents import About
@@ -56,7 +56,7 @@ class Streams:
         self.heartbeats = Heartbeats(asyncio.get_running_loop())
         self._loop = asyncio.get_running_loop()
         self._flushes: list[Callable[[], None]] = []
-        self._resuming: FairQueue[tuple[Exchange, Callable[[], None]]] = FairQueue()
+        self._resuming = LoopTurns()
 
     def start(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, deadline: float
@@ -105,16 +105,12 @@ class Streams:
 
     def in_turn(self, exchange: Exchange, owner: str, resume: Callable[[], None]) -> None:
         """Have a client resume its stream, which may send megabytes: one in each turn of the loop, by owners."""
-        self._resuming.append(owner, (exchange, resume))
-        if self._resuming.size == 1:
-            self._loop.call_soon(self._resume_next)
 
-    def _resume_next(self) -> None:
-        exchange, resume = self._resuming.popleft()
-        if self._resuming.size:
-            self._loop.call_soon(self._resume_next)
-        if not exchange.disconnected:
-            exchange.guarded(resume)
+        def resume_if_there() -> None:
+            if not exchange.disconnected:
+                exchange.guarded(resume)
+
+        self._resuming.soon(owner, resume_if_there)
 
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""
