@@ -1,10 +1,11 @@
 """The `openlaunch` command, one noun a file; everything but `serve` goes through `openlaunch.client`."""
 
-import sys
+from typing import NoReturn
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command; does not return."""
     from openlaunch.cli.app import run
+    from openlaunch.cli.exits import exit_with
 
-    sys.exit(run())
+    exit_with(run())

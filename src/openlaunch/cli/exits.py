@@ -1,11 +1,13 @@
-"""Exit codes, and errors as the command shows them."""
+"""Exit codes, errors as the command shows them, and the end of its process."""
 
+import atexit
 import os
 import re
 import sys
 import unicodedata
+from contextlib import suppress
 from enum import IntEnum
-from typing import Any
+from typing import Any, NoReturn
 
 from openlaunch import errors
 
@@ -137,3 +139,23 @@ def _usage_message(error: Any) -> str:
         return f"{error.message.rstrip('.')}; did you mean {' or '.join(sorted(error.possibilities))}?"
     of_no_option = getattr(error, "param_hint", "") is None and getattr(error, "param", "") is None
     return str(error.message if of_no_option else error.format_message()).replace("Value error, ", "")
+
+
+def exit_with(code: int) -> NoReturn:
+    """End the process with this exit code, without taking Python's interpreter apart.
+
+    obstore's threads, which Python does not know, may still ask for the interpreter then, and the process ended with
+    SIGABRT after its work was done. By then Python has waited for its own threads, and all else is done here.
+    """
+    atexit.register(_end, code)
+    sys.exit(code)
+
+
+def _end(code: int) -> NoReturn:
+    # This was registered last, so it is called first, and has the others called: coverage's, logging's and so on.
+    atexit.unregister(_end)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

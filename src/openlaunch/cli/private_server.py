@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from openlaunch.cli.app import run
+from openlaunch.cli.exits import exit_with
 
 GRACE_SECONDS = 10.0
 """Nobody waits for what still runs when the program has died, so it gets less time than at an ordinary stop."""
@@ -52,7 +53,7 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit(0))  # until the server has a handler of its own
     leash = _Leash(Path(folder), temporary=what == "temporary")
     try:
-        sys.exit(run(["serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", folder]))
+        exit_with(run(["serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", folder]))
     finally:
         leash.tidy()
 

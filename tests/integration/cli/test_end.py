@@ -1,0 +1,45 @@
+"""The end of the command's process."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import atexit, os, sys, threading
+
+class Last:
+    def __del__(self, write=os.write):
+        write(1, b"taken apart")
+
+def last():
+    threading.main_thread().join()
+    print("the thread has ended")
+
+last_of_all = Last()
+atexit.register(print, "atexit has run")
+threading.Thread(target=last).start()
+sys.argv = ["openlaunch", *sys.argv[1:]]
+from openlaunch.cli import main
+try:
+    main()
+finally:
+    print("main has ended")
+"""
+
+
+def ended(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_process_ends_with_all_done_and_its_interpreter_whole():
+    """Threads of libraries that Python does not know abort a process whose interpreter is taken apart."""
+    done = ended("version")
+    assert done.stdout.splitlines()[1:] == ["main has ended", "the thread has ended", "atexit has run"]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_keeps_the_exit_code():
+    done = ended("predict")
+    assert done.stdout.splitlines() == ["main has ended", "the thread has ended", "atexit has run"]
+    assert done.returncode == 2
