@@ -1,15 +1,14 @@
 """Workers' logs as they grow."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
 from openlaunch.client.effects import Response
-from openlaunch.client.immediate import as_coroutine
+from openlaunch.client.event_reader import reading
 from openlaunch.client.streams import AwaitableStream, Reading, Stream
-from openlaunch.errors import StreamInterrupted
-from openlaunch.wire.sse import SSEParser
+from openlaunch.wire.sse import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,35 +25,6 @@ class LogLine:
 
     def __str__(self) -> str:
         return f"{self.worker} {self.line}"
-
-
-class LogReader:
-    """Turns a stream's bytes into lines, and knows whether it has come to its end."""
-
-    def __init__(self) -> None:
-        self._parser = SSEParser()
-        self._ended = False
-
-    def feed(self, piece: bytes) -> Iterator[LogLine]:
-        """Yield the lines that are complete with this piece.
-
-        Raises StreamInterrupted when what came is not a stream of log lines.
-        """
-        try:
-            for event in self._parser.feed(piece):
-                if event.name == "end":
-                    self._ended = True
-                elif event.name == "message":
-                    document = json.loads(event.data)
-                    known = ("worker", "line", "at", "level")
-                    yield LogLine(**{name: document[name] for name in known if name in document})
-        except (ValueError, KeyError, TypeError) as error:
-            raise StreamInterrupted(f"the stream of log lines has something else: {error!r}") from error
-
-    def finish(self, reason: object = "the connection was closed") -> None:
-        """Note that the bytes have ended. Raises StreamInterrupted when the stream has not."""
-        if not self._ended:
-            raise StreamInterrupted(f"the stream of log lines was cut: {reason}")
 
 
 class LogStream(Stream[LogLine]):
@@ -77,5 +47,15 @@ class AsyncLogStream(AwaitableStream[LogLine]):
 
 
 def _reading(response: Response) -> Reading[LogLine]:
-    reader = LogReader()
-    return Reading(response, reader.feed, as_coroutine(reader.finish))
+    return reading(response, "the stream of log lines", _items)
+
+
+def _items(event: Event) -> Iterable[LogLine] | None:
+    if event.name == "end":
+        return None
+    return [_line(json.loads(event.data))] if event.name == "message" else []
+
+
+def _line(document: dict[str, str]) -> LogLine:
+    known = ("worker", "line", "at", "level")
+    return LogLine(**{name: document[name] for name in known if name in document})

@@ -78,14 +78,14 @@ def deploy_llm(
     existing, flavor, creation, changes = yield from _prepared(
         name,
         model,
-        engine,
-        engine_args,
-        requirements,
-        model_routes,
-        aliases,
-        healthcheck_route,
-        sleeps,
-        settings,
+        engine=engine,
+        engine_args=engine_args,
+        requirements=requirements,
+        model_routes=model_routes,
+        aliases=aliases,
+        healthcheck_route=healthcheck_route,
+        sleeps=sleeps,
+        **settings,
     )
     if existing is None:
         bundle = yield from bundles.register(name, flavor, {}, b"")
@@ -99,32 +99,9 @@ def deploy_llm(
 
 
 @takes_owner("name")
-def changes_of_llm(
-    name: str,
-    *,
-    model: str,
-    engine: str | Sequence[str] = "vllm",
-    engine_args: dict[str, Any] | None = None,
-    requirements: list[str] | None = None,
-    model_routes: Sequence[str] = _ROUTES,
-    aliases: Sequence[str] = (),
-    healthcheck_route: str = "/health",
-    sleeps: bool = False,
-    **settings: Any,
-) -> Flow[tuple[ModelEndpoint | None, list[str]]]:
+def changes_of_llm(name: str, *, model: str, **given: Any) -> Flow[tuple[ModelEndpoint | None, list[str]]]:
     """Return the endpoint that `deploy_llm` would change, None for a new one, and what would be different."""
-    existing, flavor, creation, changes = yield from _prepared(
-        name,
-        model,
-        engine,
-        engine_args,
-        requirements,
-        model_routes,
-        aliases,
-        healthcheck_route,
-        sleeps,
-        settings,
-    )
+    existing, flavor, creation, changes = yield from _prepared(name, model, **given)
     if existing is None:
         return None, []
     bundle, wanted = yield from _flavors(existing, flavor)
@@ -136,14 +113,15 @@ def changes_of_llm(
 def _prepared(
     name: str,
     model: str,
-    engine: str | Sequence[str],
-    engine_args: dict[str, Any] | None,
-    requirements: list[str] | None,
-    model_routes: Sequence[str],
-    aliases: Sequence[str],
-    healthcheck_route: str,
-    sleeps: bool,
-    settings: Any,
+    *,
+    engine: str | Sequence[str] = "vllm",
+    engine_args: dict[str, Any] | None = None,
+    requirements: list[str] | None = None,
+    model_routes: Sequence[str] = _ROUTES,
+    aliases: Sequence[str] = (),
+    healthcheck_route: str = "/health",
+    sleeps: bool = False,
+    **settings: Unpack[endpoints.Settings],
 ) -> Flow[tuple[ModelEndpoint | None, dict[str, Any], dict[str, Any], dict[str, Any]]]:
     """Return the endpoint that is there, the bundle's flavor, and the bodies that create or change an endpoint."""
     _check_types(model, engine, engine_args, requirements, model_routes, aliases)
@@ -241,8 +219,7 @@ def chat_llm(
         NotFound: there is no such model; the message has names that are near.
         ServerError: what the engine has answered is not a chat in JSON, as with the option `stream`.
     """
-    body = json_body({"model": model, "messages": messages, **(options or {})})
-    response = yield from call(Request("POST", routes.CHAT_COMPLETIONS, body, timeout=LOAD_SECONDS))
+    response = yield from call(_chat(model, messages, options))
     try:
         return str(json.loads(response.body)["choices"][0]["message"]["content"] or "")
     except (ValueError, LookupError, TypeError):
@@ -258,15 +235,16 @@ def stream_chat_llm(
 ) -> Flow[Response]:
     """Have a model answer a chat, and give the texts of the answer as they come.
 
-    Args:
-        model: the endpoint's name.
-        messages: of the chat, each with `role` and `content`.
-        options: of the request, such as {"max_tokens": 100, "temperature": 0}.
+    The arguments are those of `chat_llm`.
 
     Raises:
         NotFound: there is no such model; the message has names that are near.
     """
-    body = json_body({"model": model, "messages": messages, **(options or {}), "stream": True})
-    return (
-        yield from call(Request("POST", routes.CHAT_COMPLETIONS, body, stream=True, timeout=LOAD_SECONDS))
-    )
+    return (yield from call(_chat(model, messages, (options or {}) | {"stream": True}, stream=True)))
+
+
+def _chat(
+    model: str, messages: list[dict[str, Any]], options: dict[str, Any] | None, *, stream: bool = False
+) -> Request:
+    body = json_body({"model": model, "messages": messages, **(options or {})})
+    return Request("POST", routes.CHAT_COMPLETIONS, body, stream=stream, timeout=LOAD_SECONDS)

@@ -1,5 +1,34 @@
-// What answers to predictions have in common: the events of a stream, and problems.
-import { h } from "./lib.js";
+// What all predictions have in common: their form, the same with curl, the events of a stream, and problems.
+import { fill, h, root } from "./lib.js";
+
+// A form whose button sends a request, which another button stops. What goes wrong is shown in `result`.
+export function requestForm(view, action, result, send, ...fields) {
+  let running = null;
+  const go = h("button", { class: "main" }, action);
+  const stop = h("button", { type: "button", onclick: () => running?.abort() }, "Stop");
+  stop.hidden = true;
+  return h("form", { class: "card fields", onsubmit: async (event) => {
+    event.preventDefault();
+    running = new AbortController();
+    view.signal.addEventListener("abort", () => running.abort());
+    go.disabled = true;
+    stop.hidden = false;
+    try {
+      await send(running.signal);
+    } catch (error) {
+      fill(result, running.signal.aborted ? h("p", null, "It was stopped.") : problem(error));
+    } finally {
+      go.disabled = false;
+      stop.hidden = true;
+    }
+  } }, ...fields, h("div", { class: "bar" }, go, stop));
+}
+
+// The command that posts JSON to a path, and shows items of a stream as they come.
+export function curl(path, json, streams) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  return `curl ${streams ? "-N " : ""}-u "$OPENLAUNCH_API_KEY:" \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(json)} \\\n  ${quoted(`${root}${path.replace(/^\//, "")}`)}`;
+}
 
 export function problem(error) {
   return h("div", { class: "card problem", role: "alert" }, h("p", null, error.message),

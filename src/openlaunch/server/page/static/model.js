@@ -1,7 +1,7 @@
 // A request to a language model, by one of the routes of OpenAI's API that its bundle serves.
-import { button, copyable, field, fill, h, request, root, select, shownJson } from "./lib.js";
+import { copyable, field, fill, h, request, select, shownJson } from "./lib.js";
 import { parsed } from "./form.js";
-import { eventsOf, problem } from "./answers.js";
+import { curl, eventsOf, requestForm } from "./answers.js";
 
 const MESSAGES = [{ role: "user", content: "Hello!" }];
 const EXAMPLES = {
@@ -23,27 +23,10 @@ export function tryModel(view, content, name, routes) {
   const body = h("textarea", { name: "request", rows: 14, spellcheck: "false" });
   const result = h("div", { "aria-live": "polite" }), code = h("div");
   const route = select("route", routes.map((each) => [each, each]), routes[0], () => begin());
-  const showCode = () => fill(code, h("h2", null, "The same with curl"), copyable(curl(route.value, body.value)));
+  const showCode = () => fill(code, h("h2", null, "The same with curl"), copyable(curl(route.value, body.value, true)));
   const begin = () => { body.value = shownJson({ model: name, ...EXAMPLES[route.value] }); showCode(); };
-  let running = null;
-  const go = h("button", { class: "main" }, "Send");
-  const stop = button("Stop", () => running?.abort());
-  stop.hidden = true;
-  const form = h("form", { class: "card fields", onsubmit: async (event) => {
-    event.preventDefault();
-    running = new AbortController();
-    view.signal.addEventListener("abort", () => running.abort());
-    go.disabled = true;
-    stop.hidden = false;
-    try {
-      await ask(route.value, parsed("The request", body.value), result, running.signal);
-    } catch (error) {
-      fill(result, running.signal.aborted ? h("p", null, "It was stopped.") : problem(error));
-    } finally {
-      go.disabled = false;
-      stop.hidden = true;
-    }
-  } }, field("Route", route), field("Request as JSON", body), h("div", { class: "bar" }, go, stop));
+  const send = (signal) => ask(route.value, parsed("The request", body.value), result, signal);
+  const form = requestForm(view, "Send", result, send, field("Route", route), field("Request as JSON", body));
   body.addEventListener("input", showCode);
   content.replaceChildren(h("div", { class: "columns" }, h("div", null, form, result), code));
   begin();
@@ -71,9 +54,4 @@ function textOf(event) {
   if (event.error) return `\n${shownJson(event.error)}`;
   const [choice] = event.choices || [];
   return choice?.delta?.content ?? choice?.delta?.reasoning_content ?? choice?.text ?? event.delta?.text ?? (typeof event.delta === "string" ? event.delta : "");
-}
-
-function curl(route, body) {
-  const quoted = `'${body.replaceAll("'", "'\\''")}'`;
-  return `curl -N -u "$OPENLAUNCH_API_KEY:" \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted} \\\n  ${new URL(route.slice(1), root)}`;
 }

@@ -1,7 +1,7 @@
 // A prediction made from a form of the endpoint's request schema, and the code that makes the same one.
-import { button, check, copyable, field, fill, get, h, request, root, save, shownJson } from "./lib.js";
+import { button, check, copyable, field, fill, get, h, request, save, shownJson } from "./lib.js";
 import { example, input, parsed, resolved } from "./form.js";
-import { eventsOf, problem } from "./answers.js";
+import { curl, eventsOf, requestForm } from "./answers.js";
 import { routesOf, tryModel } from "./model.js";
 
 const PATHS = { sync: "v1/sync-tasks", async: "v1/async-tasks", streaming: "v1/streaming-tasks" };
@@ -35,27 +35,10 @@ export async function tryIt(view, content, endpoint) {
   const showCode = () => {
     let given;
     try { given = args(); } catch { return; }
-    fill(code, h("h2", null, "The same with curl"), copyable(curl(endpoint, given)), h("h2", null, "The same in Python"), copyable(python(endpoint, name, given)));
+    fill(code, h("h2", null, "The same with curl"), copyable(curlOf(endpoint, given)), h("h2", null, "The same in Python"), copyable(python(endpoint, name, given)));
   };
-  let running = null;
-  const stop = h("button", { type: "button", onclick: () => running?.abort() }, "Stop");
-  stop.hidden = true;
-  const go = h("button", { class: "main" }, "Predict");
-  const form = h("form", { class: "card fields", onsubmit: async (event) => {
-    event.preventDefault();
-    running = new AbortController();
-    view.signal.addEventListener("abort", () => running.abort());
-    go.disabled = true;
-    stop.hidden = false;
-    try {
-      await predict(view, endpoint, args(), result, running.signal);
-    } catch (error) {
-      fill(result, running.signal.aborted ? h("p", null, "It was stopped.") : problem(error));
-    } finally {
-      go.disabled = false;
-      stop.hidden = true;
-    }
-  } }, place, inputs.length > 0 && check("Write the input as JSON", asJson), h("div", { class: "bar" }, go, stop));
+  const send = (signal) => predict(view, endpoint, args(), result, signal);
+  const form = requestForm(view, "Predict", result, send, place, inputs.length > 0 && check("Write the input as JSON", asJson));
   asJson.addEventListener("change", () => { draw(); showCode(); });
   form.addEventListener("input", showCode);
   content.replaceChildren(h("div", { class: "columns" }, h("div", null, form, result), code));
@@ -121,9 +104,9 @@ async function stream(answer, result, seconds) {
   }
 }
 
-function curl(endpoint, args) {
-  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  return `curl ${endpoint.endpoint_type === "streaming" ? "-N " : ""}-u "$OPENLAUNCH_API_KEY:" \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify({ args }))} \\\n  ${quoted(`${root}${PATHS[endpoint.endpoint_type]}?model_endpoint_id=${endpoint.id}`)}`;
+function curlOf(endpoint, args) {
+  const path = `${PATHS[endpoint.endpoint_type]}?model_endpoint_id=${endpoint.id}`;
+  return curl(path, JSON.stringify({ args }), endpoint.endpoint_type === "streaming");
 }
 
 function literal(value) {
