@@ -121,7 +121,7 @@ def test_a_wrong_key_is_refused_and_the_right_one_shows_what_is_wrong_on_top(pag
     page.get_by_text("unknown or has been revoked").wait_for()
     sign_in(page, client)
     broken = page.locator("tbody tr", has=page.get_by_role("link", name="broken", exact=True))
-    broken.get_by_text("update failed").wait_for()
+    broken.get_by_text("update failed", exact=True).wait_for()
     broken.get_by_text(f"no weights {MARKUP}").wait_for()
     page.get_by_label("Search").fill("double")
     eventually(lambda: page.locator("tbody tr").count() == 1)
@@ -195,6 +195,55 @@ def test_an_endpoint_has_charts_of_three_times(page, client):
         ).wait_for()
 
 
+def test_what_is_wrong_is_said_with_since_when_in_the_list_and_with_the_log_beside_it(page, client):
+    fails = client.deploy(double, name="fails", max_workers=1, **SMALL)
+    for _ in range(5):
+        fails.predict(args(x=-1))
+    sign_in(page, client)
+    row = page.locator("tbody tr", has=page.get_by_role("link", name="fails", exact=True))
+    row.get_by_text(re.compile("^(now|.* ago): predictions began to fail: ValueError")).wait_for()
+    open_endpoint(page, "fails")
+    see(page, re.compile("predictions began to fail: ValueError"))
+    page.get_by_role("link", name="The log has the tracebacks").click()
+    page.get_by_label("Log", exact=True).get_by_text("Traceback").first.wait_for()
+    client.delete_model_endpoint("fails")
+
+
+def test_what_changes_something_asks_first_and_says_what_has_happened(page, client):
+    with http(client) as raw:
+        raw.post("/v1/files", files={"file": ("gone.txt", b"x")})
+    made = client.create_api_key("short-lived")
+    sign_in(page, client)
+    for path, button, of, said in (
+        ("jobs/triggers", "Suspend", "nightly", "The trigger is suspended."),
+        ("jobs/triggers", "Resume", "nightly", "The trigger is resumed."),
+        ("stored", "Delete", "gone.txt", "The file is deleted."),
+        ("admin/keys", "Revoke", f"{made.api_key[:7]}", "The key is revoked."),
+    ):
+        page.goto(f"{client.server.url}/#{path}")
+        page.get_by_role("button", name=re.compile(f"^{button}: {re.escape(of)}")).click()
+        page.get_by_role("dialog").get_by_role("button", name=button, exact=True).click()
+        page.get_by_role("status").get_by_text(said).wait_for()
+
+
+def test_an_address_that_nobody_gave_is_answered_with_a_sentence(page, client):
+    sign_in(page, client)
+    for path in ("endpoints/x/constructor", "tasks/%E0", "nothing", "endpoints/end_nobody"):
+        page.goto(f"{client.server.url}/#{path}")
+        page.get_by_role("alert").get_by_text("This can't be shown").wait_for()
+        page.get_by_role("link", name="All endpoints").click()
+        page.get_by_role("heading", name="Endpoints").wait_for()
+
+
+def test_the_openapi_document_of_an_endpoint_is_shown_and_saved(page, client):
+    sign_in(page, client)
+    open_endpoint(page, "double", "OpenAPI")
+    see(page, re.compile('"double-RequestSchema"'))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as a file").click()
+    assert "double-RequestSchema" in json.loads(download.value.path().read_text())["components"]["schemas"]
+
+
 def test_a_prediction_is_made_from_the_form_of_its_schema(page, client):
     sign_in(page, client)
     open_endpoint(page, "double", "Try it")
@@ -249,6 +298,7 @@ def test_a_failed_task_shows_its_traceback_and_is_run_again(page, client):
     see(page, re.compile("is negative"))
     first = page.url
     page.get_by_role("button", name="Run again").click()
+    page.get_by_role("dialog").get_by_role("button", name="Run again").click()
     page.wait_for_url(lambda url: url != first)
     see(page, re.compile("is negative"))
 
@@ -390,7 +440,7 @@ def test_every_page_can_be_used_by_everybody(page, client, tmp_path, colours, wi
     page.set_viewport_size({"width": width, "height": width * 9 // 16 if width > 390 else 844})
     sign_in(page, client)
     ids = {name: client.get_model_endpoint(name).model_endpoint.id for name in ("double", "later", "chat")}
-    tabs = ("", "/try", "/logs", "/numbers", "/events", "/versions", "/settings", "/builds")
+    tabs = ("", "/try", "/logs", "/numbers", "/events", "/versions", "/settings", "/builds", "/openapi")
     [failed] = client.list_tasks(status="FAILURE", limit=1).tasks
     of_one = (f"tasks/{failed.task_id}", f"endpoints/{ids['later']}/versions", f"endpoints/{ids['chat']}/try")
     for path in (*PAGES, *(f"endpoints/{ids['double']}{tab}" for tab in tabs), *of_one):

@@ -5,11 +5,13 @@ import re
 import shutil
 import socket
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
-from server_driver import SMALL, args, eventually, running
+from server_driver import SMALL, args, eventually, http, running
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +32,8 @@ scrape_configs:
 """
 
 
-def work(how=""):
+def work(how="", seconds=0):
+    time.sleep(seconds)
     if how == "raise":
         raise LookupError("no such row")
     return how
@@ -101,7 +104,7 @@ def test_the_rules_are_right_by_promtool():
         ["promtool", "check", "rules", MONITORING / "alerts.yaml"], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stderr
-    assert "6 rules found" in checked.stdout
+    assert "7 rules found" in checked.stdout
 
 
 def test_what_a_scrape_has_is_linted_by_promtool(client):
@@ -142,15 +145,33 @@ def test_the_dashboard_and_the_rules_ask_for_what_there_is(client, prometheus):
     assert without_gpu <= known | {re.sub("_total$", "", name) for name in known}
 
 
+def firing(prometheus):
+    alerts = prometheus.get("/api/v1/alerts").json()["data"]["alerts"]
+    return {a["labels"]["alertname"]: a for a in alerts if a["state"] == "firing"}
+
+
 def test_an_alert_fires_when_a_model_fails(client, prometheus):
     endpoint = client.get_model_endpoint("counted")
 
-    def firing():
+    def failing():
         endpoint.predict(args(how="raise"))
-        alerts = prometheus.get("/api/v1/alerts").json()["data"]["alerts"]
-        return {a["labels"]["alertname"]: a for a in alerts if a["state"] == "firing"}
+        return firing(prometheus).get("OpenlaunchEndpointFailing")
 
-    alert = eventually(lambda: firing().get("OpenlaunchEndpointFailing"))
+    alert = eventually(failing)
     assert (alert["labels"]["endpoint"], alert["labels"]["owner"]) == ("counted", "admin")
     assert "% of the predictions of admin/counted fail" in alert["annotations"]["summary"]
-    assert not {"OpenlaunchCrashLoop", "OpenlaunchQueueOld"} & set(firing())
+    assert not {"OpenlaunchCrashLoop", "OpenlaunchQueueOld", "OpenlaunchWaitsLong"} & set(firing(prometheus))
+
+
+def test_an_alert_fires_when_predictions_wait_for_long(client, prometheus):
+    endpoint = client.deploy(work, name="slow", max_workers=1, per_worker=1, **SMALL)
+    path = f"/v1/sync-tasks?model_endpoint_id={endpoint.model_endpoint.id}"
+
+    def waiting():
+        with http(client) as raw, ThreadPoolExecutor(3) as pool:
+            for answer in pool.map(lambda _: raw.post(path, json={"args": {"seconds": 1.2}}), range(3)):
+                assert answer.status_code == 200
+        return firing(prometheus).get("OpenlaunchWaitsLong")
+
+    alert = eventually(waiting)
+    assert (alert["labels"]["endpoint"], alert["labels"]["owner"]) == ("slow", "admin")

@@ -8,6 +8,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ QUIT_KEYS, ESCAPE = b"qQ", b"\x1b"
 """Escape counts alone: with it begin arrows and other keys."""
 
 COLUMNS = ("NAME", "STATUS", "RATE/S", "FAIL/S", "P50", "P99", "WORKERS", "RUNNING", "QUEUE")
+PRINTED_COLUMNS = (*COLUMNS, "TROUBLE")
 NARROW_COLUMNS = ("NAME", "STATUS", "RATE/S", "FAIL/S", "P50", "P99", "WORK", "RUN", "QUEUE")
 FRAME_LINES = 3
 """The lines around the table: a head, what is left out, and the foot."""
@@ -60,7 +62,8 @@ def top(
             return _cells(summary, everybody)
 
         if once or as_json or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-            emit_rows(client.list_metrics(), as_json, COLUMNS, row, optional=("RUNNING", "P50"))
+            found, optional = client.list_metrics(), ("RUNNING", "P50")
+            emit_rows(found, as_json, PRINTED_COLUMNS, lambda s: (*row(s), _trouble(s)), optional)
         else:
             _watch(_look(client), row, client.url, interval)
 
@@ -77,6 +80,10 @@ def _cells(summary: "EndpointSummary", everybody: bool) -> tuple[str, ...]:
     status = _STATUS.get(s.status, s.status)
     counts = (str(count) for count in (s.workers, s.running, s.waiting))
     return name, status, _rate(s.rate), _rate(s.failure_rate), _time(s.p50), _time(s.p99), *counts
+
+
+def _trouble(summary: "EndpointSummary") -> str:
+    return "; ".join(_reasons(summary)) or "-"
 
 
 def _rate(a_second: float) -> str:
@@ -172,22 +179,37 @@ def _head(found: Sequence["EndpointSummary"], server: str) -> "Text":
 
 def has_trouble(summary: "EndpointSummary") -> bool:
     """Tell whether an endpoint fails, or does not serve as it should."""
-    return summary.failure_rate > 0 or summary.status != READY
+    return summary.failure_rate > 0 or summary.status != READY or bool(summary.troubles)
 
 
 def _rows(found: Sequence["EndpointSummary"], row: Row, width: int, most: int) -> tuple[list["Text"], int]:
-    """Return up to `most` lines, and how many endpoints are not in them; a reason is a line below its endpoint."""
+    """Return up to `most` lines, and how many endpoints are not in them; reasons are lines below their endpoint."""
     cells = [COLUMNS if width > NARROW else NARROW_COLUMNS, *(row(summary) for summary in found)]
     room = widths(cells, width, MIN_NAME)
     lines = [line(padded(cells[0], room), "dim")]
     for number, (summary, each) in enumerate(zip(found, cells[1:], strict=True)):
         of_one = [line(padded(each, room), _style(summary))]
-        if summary.status_reason and summary.status != READY:
-            of_one.append(line(f"  {summary.status_reason}", "dim"))
+        of_one += [line(f"  {reason}", "dim") for reason in _reasons(summary)]
         if len(lines) + len(of_one) > most:
             return lines, len(found) - number
         lines += of_one
     return lines, 0
+
+
+def _reasons(summary: "EndpointSummary") -> Iterator[str]:
+    """Yield what is wrong and since when, or else what the status is for."""
+    now = datetime.now(UTC)
+    for trouble in summary.troubles:
+        yield f"{_span((now - trouble.since).total_seconds())} ago: {trouble.message}"
+    if not summary.troubles and summary.status_reason and summary.status != READY:
+        yield summary.status_reason
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def _style(summary: "EndpointSummary") -> str:

@@ -60,8 +60,10 @@ _OTHERS = {
     EventKind.RECORDING_STOPPED: "recording has stopped",
     EventKind.FAILURES_BEGAN: "predictions began to fail",
     EventKind.FAILURES_ENDED: "predictions no longer fail",
+    EventKind.WAITS_BEGAN: "requests began to wait for long",
+    EventKind.WAITS_ENDED: "requests no longer wait for long",
     EventKind.RECOVERED: "serves again after a failure",
-    EventKind.QUEUE_OLD: "tasks wait for long",
+    EventKind.QUEUE_OLD: "tasks began to wait for long",
     EventKind.QUEUE_CAUGHT_UP: "tasks no longer wait for long",
 }
 
@@ -124,13 +126,13 @@ class EventLog:
         self._asked_for = asyncio.Event()
         self._changed: dict[str, asyncio.Event] = {}
         self.closed = False
-        self.on_event: Callable[[str, EventKind], None] = lambda endpoint_id, kind: None
+        self.on_event: Callable[[str, EventKind, str], None] = lambda endpoint_id, kind, detail: None
 
     def add(self, endpoint_id: str, kind: EventKind, detail: str = "") -> None:
         """Add an event that happens now. Equal details are counted together, so nothing unique belongs there."""
-        self.on_event(endpoint_id, kind)
         now = self._clock()
         text = " ".join(detail.split())[:MAX_DETAIL]
+        self.on_event(endpoint_id, kind, text)
         self._pending.append(EventRecord(endpoint_id, kind.value, text, now, now))
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_all())

@@ -139,7 +139,7 @@ class _Parts:
             clock.now,
             SecretValues(self.store, self.vault),
         )
-        self.controller.events.on_event = lambda endpoint_id, kind: lanes.numbers(endpoint_id).happened(kind)
+        self.controller.events.on_event = lanes.happened
         lanes.on_event = self.controller.events.add
 
     def make_queue(self) -> None:

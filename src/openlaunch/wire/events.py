@@ -38,6 +38,8 @@ class EventKind(StrEnum):
     RECORDING_STOPPED = "recording_stopped"
     FAILURES_BEGAN = "failures_began"
     FAILURES_ENDED = "failures_ended"
+    WAITS_BEGAN = "waits_began"
+    WAITS_ENDED = "waits_ended"
     RECOVERED = "recovered"
     QUEUE_OLD = "queue_old"
     QUEUE_CAUGHT_UP = "queue_caught_up"

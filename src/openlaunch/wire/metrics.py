@@ -1,8 +1,11 @@
 """Numbers of endpoints over time (`/v1/metrics`, `/v1/model-endpoints/{id}/metrics`); ours, not the contract's."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import BaseModel
+
+from openlaunch.wire.events import EventKind
 
 
 class MetricsRange(StrEnum):
@@ -78,12 +81,21 @@ class EndpointMetricsResponse(Points):
     since_start: EndpointTotals
 
 
+class Trouble(BaseModel):
+    """What is wrong with an endpoint, since when, and the kind of event that says so; `message` is for people."""
+
+    kind: EventKind
+    message: str
+    since: datetime
+
+
 class EndpointSummary(BaseModel):
     """An endpoint's last minute.
 
     `rate` and `failure_rate` are the predictions a second that ended, and those that failed. One fails by an
-    error of the model or of the server, or by a deadline. `p50` and `p99` are their times in seconds, null where none
-    has ended. `sparkline` has the predictions of each of the last 60 minutes.
+    error of the model or of the server, or by a deadline. `p50` and `p99` are their times in seconds, and `wait_p99`
+    is that of their waits for a slot, null where none has ended. `oldest_task_at` is when the oldest task that waits
+    was submitted, as it was up to 15 s ago. `sparkline` has the predictions of each of the last 60 minutes.
     """
 
     id: str
@@ -96,9 +108,12 @@ class EndpointSummary(BaseModel):
     failure_rate: float
     p50: float | None = None
     p99: float | None = None
+    wait_p99: float | None = None
     waiting: int
+    oldest_task_at: datetime | None = None
     running: int
     workers: int
+    troubles: list[Trouble] = []
     sparkline: list[int]
 
 

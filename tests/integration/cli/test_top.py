@@ -106,7 +106,7 @@ def terminal(command):
 
 def test_it_shows_what_is_wrong_first_and_ends_by_q(terminal):
     screen = terminal()
-    lines = screen.read_until("fails", "broken", "no weights", "q ends this")
+    lines = screen.read_until("fails", "broken", "ago: the update failed: ", "q ends this")
     assert all(len(line) <= 80 for line in lines)
     names = [line.split()[0] for line in lines if line.strip()]
     assert names.index("fails") < names.index("broken")
@@ -151,6 +151,7 @@ def test_a_piped_snapshot_is_plain_and_ends(command, client):
     head, *rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert head[:4] == ["NAME", "STATUS", "RATE/S", "FAIL/S"]
     assert [row[0] for row in rows] == ["fails", "broken", LONG]
+    assert re.match(r"\d+ (s|min) ago: the update failed: .*no weights", rows[1][-1])
     assert "\x1b" not in done.stdout
 
 

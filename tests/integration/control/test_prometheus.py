@@ -180,6 +180,7 @@ def test_the_port_of_its_own_has_the_metrics_and_nothing_else(client, port):
 
 def test_a_path_below_is_not_found_and_another_method_not_allowed(client):
     with http(client) as raw:
-        problem(raw.get("/metrics/predictions"), 404)
+        missing = problem(raw.get("/metrics/predictions"), 404)
+        assert missing["detail"] == "nothing is served at GET /metrics/predictions; /docs shows what is"
         problem(raw.post("/metrics"), 405)
         problem(raw.get("/metrics", headers={"accept": "image/png"}), 406)

@@ -198,8 +198,10 @@ def _api_error(request: Request, error: Exception) -> APIError:
             wrong.allowed = allowed
             return wrong
         near = get_close_matches(request.url.path[:MAX_PATH], MODEL_PATHS, cutoff=0.8)
-        hint = f"; near paths: {', '.join(near)}" if near and error.status_code == NotFound.status else ""
-        return class_for_status(error.status_code)(f"{error.detail}: {path}{hint}", code=NO_ROUTE)
+        if error.status_code == NotFound.status:
+            hint = f"near paths: {', '.join(near)}" if near else "/docs shows what is"
+            return NotFound(f"nothing is served at {path}; {hint}", code=NO_ROUTE)
+        return class_for_status(error.status_code)(f"{error.detail}: {path}", code=NO_ROUTE)
     return server_fault(log, error, request_id_of(request.scope))
 
 

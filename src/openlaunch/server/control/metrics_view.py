@@ -4,21 +4,25 @@ import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from math import isnan
 from operator import attrgetter
 from secrets import token_hex
 from time import monotonic
 from typing import TypedDict
 
+from openlaunch.controller.events import message_of
 from openlaunch.controller.fleet import Load
 from openlaunch.server import clock
 from openlaunch.server.control.context import Context
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.troubles import Trouble
 from openlaunch.server.metrics.counts import FAILED, LABELS, EndpointCounts
 from openlaunch.server.metrics.histograms import SECONDS, Histogram, quantile
 from openlaunch.server.metrics.history import FIELDS, RANGES, History, Point
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.events import EventKind
 from openlaunch.wire.keys import ALL_OWNERS
 from openlaunch.wire.metrics import (
     Batches,
@@ -29,6 +33,7 @@ from openlaunch.wire.metrics import (
     Points,
     Times,
 )
+from openlaunch.wire.metrics import Trouble as ShownTrouble
 
 MINUTE = 60
 MINUTES_SHOWN = 60
@@ -50,7 +55,10 @@ MAX_VERSIONS = 100
 SLICE = 20
 """Endpoints that are looked at in one turn of the loop."""
 
-_P50, _P99 = FIELDS.index("p50"), FIELDS.index("p99")
+_P50, _P99, _WAIT_P99 = (FIELDS.index(name) for name in ("p50", "p99", "wait_p99"))
+
+Seen = tuple[EndpointRecord, Load, int, float | None, tuple[Trouble, ...]]
+"""What of an endpoint is looked at each time: its workers, its oldest task and what is wrong with it, too."""
 
 
 class _Recent(TypedDict):
@@ -60,6 +68,7 @@ class _Recent(TypedDict):
     failure_rate: float
     p50: float | None
     p99: float | None
+    wait_p99: float | None
     sparkline: list[int]
 
 
@@ -115,6 +124,28 @@ def _totals(counts: EndpointCounts) -> EndpointTotals:
         events=dict(counts.events),
         worker_ends=dict(counts.ends),
     )
+
+
+def troubles_of(lane: Lane) -> tuple[Trouble, ...]:
+    """Return what is wrong with an endpoint now; of an update that failed before this server started, too."""
+    endpoint, troubles = lane.endpoint, lane.troubles.now()
+    failed = EventKind.UPDATE_FAILED
+    if endpoint.status is EndpointStatus.UPDATE_FAILED and failed not in (each.kind for each in troubles):
+        return Trouble(failed, endpoint.status_reason or "", endpoint.updated_at), *troubles
+    return troubles
+
+
+def shown_troubles(troubles: Iterable[Trouble]) -> list[ShownTrouble]:
+    """Return what is wrong with an endpoint, for people."""
+    return [
+        ShownTrouble(kind=each.kind, message=message_of(each.kind, each.detail, 1), since=time_of(each.since))
+        for each in troubles
+    ]
+
+
+def time_of(seconds: float) -> datetime:
+    """Return a time, given in seconds since 1970."""
+    return datetime.fromtimestamp(round(seconds, 3), UTC)
 
 
 def times_of(histogram: Histogram) -> Times:
@@ -225,16 +256,14 @@ class Summaries:
 
     def _last_minute(self, lane: Lane) -> "_Known":
         """Return what is known of an endpoint; its line is made anew where something has changed."""
-        endpoint, load, workers = (
-            lane.endpoint,
-            lane.load(),
-            self._context.controller.view.workers(lane.endpoint.id)[0],
-        )
+        endpoint, load, troubles = lane.endpoint, lane.load(), troubles_of(lane)
+        workers = self._context.controller.view.workers(endpoint.id)[0]
+        seen = endpoint, load, workers, lane.oldest, troubles
         known = self._known.get(endpoint.id)
-        if known is not None and known.is_recent and known.seen == (endpoint, load, workers):
+        if known is not None and known.is_recent and known.seen == seen:
             return known
         recent = known.recent if known and known.is_recent else _recent(self._context.history, endpoint.id)
-        if known is not None and known.recent == recent and known.seen == (endpoint, load, workers):
+        if known is not None and known.recent == recent and known.seen == seen:
             known.is_recent = True
             return known
         summary = EndpointSummary(
@@ -247,10 +276,12 @@ class Summaries:
             waiting=load.queued,
             running=load.in_flight,
             workers=workers,
+            oldest_task_at=None if lane.oldest is None else time_of(lane.oldest),
+            troubles=shown_troubles(troubles),
             **recent,
         )
         self._version += 1
-        line, seen = summary.model_dump_json().encode(), (endpoint, load, workers)
+        line = summary.model_dump_json().encode()
         known = self._known[endpoint.id] = _Known(seen, recent, _order(summary), line, self._version)
         return known
 
@@ -259,7 +290,7 @@ class Summaries:
 class _Known:
     """An endpoint as it was at the last look, and its line in the list: most of them change seldom."""
 
-    seen: tuple[EndpointRecord, Load, int]
+    seen: Seen
     recent: _Recent
     place: tuple[float | str, ...]
     line: bytes
@@ -278,8 +309,8 @@ def _joined(lines: Iterable[_Known]) -> bytes:
 
 def _order(summary: EndpointSummary) -> tuple[float | str, ...]:
     serves = summary.status == EndpointStatus.READY.value
-    stands = summary.waiting > 0 and not summary.workers
-    return -summary.failure_rate, serves, not stands, -summary.rate, summary.owner, summary.name
+    wrong = bool(summary.troubles) or (summary.waiting > 0 and not summary.workers)
+    return -summary.failure_rate, serves, not wrong, -summary.rate, summary.owner, summary.name
 
 
 def _recent(history: History, endpoint_id: str) -> _Recent:
@@ -292,9 +323,14 @@ def _recent(history: History, endpoint_id: str) -> _Recent:
         "rate": round(sum(ended) / MINUTE, 3),
         "failure_rate": round(sum(values[index] for values in last for index in FAILED) / MINUTE, 3),
         "p50": _mean([(values[_P50], count) for values, count in zip(last, ended, strict=True)]),
-        "p99": max((values[_P99] for values in last if not isnan(values[_P99])), default=None),
+        "p99": _most(last, _P99),
+        "wait_p99": _most(last, _WAIT_P99),
         "sparkline": _by_minute(minutes, recent, now),
     }
+
+
+def _most(points: Sequence[Sequence[float]], index: int) -> float | None:
+    return max((values[index] for values in points if not isnan(values[index])), default=None)
 
 
 def _mean(weighted: Sequence[tuple[float, float]]) -> float | None:

@@ -1,22 +1,26 @@
-"""When an endpoint's predictions fail in a burst: its beginning and its end, each seen once."""
+"""When an endpoint's predictions fail, or wait for long, in a burst: its beginning and its end, each seen once."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from openlaunch.server.dispatch.tally import SAMPLE_SECONDS
-from openlaunch.server.metrics.counts import FAILED
+from openlaunch.server.metrics.counts import FAILED, LONG_WAIT_SECONDS, EndpointCounts
 from openlaunch.wire.events import EventKind
 
 WINDOW_SECONDS = 60.0
-LEAST_FAILURES = 5
+LEAST = 5
 LEAST_SHARE = 0.1
+_WHERE = f"in a minute at least {LEAST}, and {LEAST_SHARE:.0%} of all"
+
+Event = tuple[EventKind, str]
+"""Its kind and its detail."""
 
 
 class Burst:
     """Knows whether a burst lasts, by what was counted in the last `WINDOW_SECONDS`.
 
-    One begins where at least `LEAST_FAILURES` predictions have failed, and at least `LEAST_SHARE` of those that
-    ended. It ends where none has failed, or less than half of that share.
+    One begins where at least `LEAST` predictions have gone wrong, and at least `LEAST_SHARE` of those that ended. It
+    ends where none has, or less than half of that share.
     """
 
     __slots__ = ("_counted", "_lasts")
@@ -25,25 +29,43 @@ class Burst:
         self._lasts = False
         self._counted = deque([(0, 0)], maxlen=round(WINDOW_SECONDS / SAMPLE_SECONDS) + 1)
 
-    def look(self, ended: Sequence[int], error: str) -> tuple[EventKind, str] | None:
-        """Return the event of a change, its kind and its detail; to be called every `SAMPLE_SECONDS`.
+    def changes(self, predictions: int, wrong: int) -> bool | None:
+        """Return True where a burst begins and False where it ends; to be called every `SAMPLE_SECONDS`.
 
-        `ended` has how many predictions have ended in each way; `error` is the type of the model's last one.
+        `predictions` have ended since the server started, of which `wrong` have gone wrong.
         """
-        self._counted.append((sum(ended), sum(ended[outcome] for outcome in FAILED)))
-        predictions, failures = (
-            now - before for now, before in zip(self._counted[-1], self._counted[0], strict=True)
-        )
+        self._counted.append((predictions, wrong))
+        among, found = (now - before for now, before in zip(self._counted[-1], self._counted[0], strict=True))
         if self._lasts:
-            if failures and failures >= predictions * LEAST_SHARE / 2:
-                return None
-            self._lasts = False
-            return EventKind.FAILURES_ENDED, "in the last minute none has failed, or few have"
-        if failures < LEAST_FAILURES or failures < predictions * LEAST_SHARE:
-            return None
-        self._lasts = True
-        detail = f"in a minute at least {LEAST_FAILURES}, and {LEAST_SHARE:.0%} of all"
-        return (
-            EventKind.FAILURES_BEGAN,
-            f"{detail}; the last error of the model is {error}" if error else detail,
-        )
+            lasts = found > 0 and found >= among * LEAST_SHARE / 2
+        else:
+            lasts = found >= LEAST and found >= among * LEAST_SHARE
+        changed, self._lasts = lasts != self._lasts, lasts
+        return lasts if changed else None
+
+
+class Bursts:
+    """The bursts of one endpoint: of failures, and of long waits for a slot."""
+
+    __slots__ = ("_failures", "_waits")
+
+    def __init__(self) -> None:
+        self._failures, self._waits = Burst(), Burst()
+
+    def look(self, numbers: EndpointCounts, error: str) -> Iterator[Event]:
+        """Yield the events of what begins or ends; to be called every `SAMPLE_SECONDS`.
+
+        `error` is the type of the model's last error. Equal details are counted together, so nothing that differs
+        each time is in them.
+        """
+        ended = numbers.ended
+        match self._failures.changes(sum(ended), sum(ended[outcome] for outcome in FAILED)):
+            case True:
+                yield EventKind.FAILURES_BEGAN, f"{error}; {_WHERE}" if error else _WHERE
+            case False:
+                yield EventKind.FAILURES_ENDED, "in the last minute none has failed, or few have"
+        match self._waits.changes(sum(ended), numbers.waited_long):
+            case True:
+                yield EventKind.WAITS_BEGAN, f"over {LONG_WAIT_SECONDS:g} s for a slot; {_WHERE}"
+            case False:
+                yield EventKind.WAITS_ENDED, "in the last minute none has, or few have"

@@ -9,13 +9,14 @@ from openlaunch.controller.fleet import Load
 from openlaunch.errors import DeadlineExceeded, NotFound, Unavailable
 from openlaunch.server.dispatch.admission import Admission
 from openlaunch.server.dispatch.backlog import Backlog
-from openlaunch.server.dispatch.bursts import Burst
+from openlaunch.server.dispatch.bursts import Bursts
 from openlaunch.server.dispatch.claims import Claims
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.lone_work import LoneWork
 from openlaunch.server.dispatch.outcome_counts import Trials
 from openlaunch.server.dispatch.pools import WorkerPools
 from openlaunch.server.dispatch.tally import Tally
+from openlaunch.server.dispatch.troubles import Troubles
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.store.cluster import not_leading
@@ -43,11 +44,13 @@ class Lane:
         self.endpoint = endpoint
         self.backlog = Backlog()
         """What waits in the durable queue; written by `server.queue` alone."""
+        self.oldest: float | None = None
+        """When the oldest task of that was submitted, as `server.queue` last looked; None where none waits."""
         self.refusal: str | None = None
         self._elsewhere = False
         self.numbers = EndpointCounts()
         self.tally = Tally(note, loop.time)
-        self.burst = Burst()
+        self.bursts, self.troubles = Bursts(), Troubles()
         self.trials = Trials(self._generation_barred)
         self._demand = demand
         self._failed = failed

@@ -7,6 +7,7 @@ from functools import partial
 from openlaunch.controller.fleet import FleetEvents, Load
 from openlaunch.controller.trial import Trial
 from openlaunch.errors import NotFound, Unavailable
+from openlaunch.server import clock
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes_by_name import LanesByName
 from openlaunch.server.dispatch.recordings import Sampler
@@ -31,7 +32,7 @@ class Lanes:
         self.sampler_of: Callable[[EndpointRecord], Sampler | None] = lambda endpoint: None
         """Called with each endpoint that is new or has changed: what records its predictions."""
         self.on_event: Callable[[str, EventKind, str], None] = lambda endpoint_id, kind, detail: None
-        """Called with each burst of failures that begins or ends."""
+        """Called with each burst of failures or of long waits that begins or ends."""
         self.on_new: Callable[[Lane], None] = lambda lane: None
         """Called with each lane that is new."""
         self.make: Callable[..., Lane]
@@ -52,8 +53,14 @@ class Lanes:
         asyncio.get_running_loop().call_later(SAMPLE_SECONDS, self._sample)
         for lane in self:
             lane.tally.sample()
-            if (event := lane.burst.look(lane.numbers.ended, lane.tally.last_error)) is not None:
-                self.on_event(lane.endpoint.id, *event)
+            for kind, detail in lane.bursts.look(lane.numbers, lane.tally.last_error):
+                self.on_event(lane.endpoint.id, kind, detail)
+
+    def happened(self, endpoint_id: str, kind: EventKind, detail: str) -> None:
+        """Count an event of an endpoint, and note what it says is wrong from now on, or no longer."""
+        if (lane := self._lanes.get(endpoint_id)) is not None:
+            lane.numbers.happened(kind)
+            lane.troubles.happened(kind, detail, clock.now())
 
     def get(self, endpoint_id: str) -> Lane | None:
         return self._lanes.get(endpoint_id)

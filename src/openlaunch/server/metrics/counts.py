@@ -16,6 +16,11 @@ from openlaunch_worker.frames import Outcome
 MAX_GENERATIONS = 8
 """Generations that are counted apart; the counts of older ones are kept together."""
 
+LONG_WAIT_SECONDS = 1.0
+"""A wait for a slot that is longer is a long one."""
+
+_LONG_WAITS = SECONDS.index(LONG_WAIT_SECONDS) + 1
+
 MAX_CODES = 40
 """Codes of errors that are counted apart; further ones are counted as "other"."""
 
@@ -170,6 +175,11 @@ class PredictionCounts:
         return waited
 
     @property
+    def waited_long(self) -> int:
+        """How many waited for a slot for over `LONG_WAIT_SECONDS`."""
+        return sum(self._waited.counts[_LONG_WAITS:])
+
+    @property
     def ran(self) -> Histogram:
         """The times in their workers."""
         return self._ran.plus(self._direct)
@@ -252,6 +262,11 @@ class EndpointCounts:
             sum(counts)
             for counts in zip(self.refused.ended, *(c.ended for c in self.generations.values()), strict=True)
         ]
+
+    @property
+    def waited_long(self) -> int:
+        """How many predictions waited for a slot for over `LONG_WAIT_SECONDS`."""
+        return sum(counts.waited_long for counts in (self.refused, *self.generations.values()))
 
     def total(self) -> PredictionCounts:
         """Return the counts of all generations together."""

@@ -17,13 +17,13 @@ from openlaunch.server.control.endpoint_view import (
     described_with,
     workers_of,
 )
-from openlaunch.server.control.metrics_view import FRESH_SECONDS, by_field
+from openlaunch.server.control.metrics_view import FRESH_SECONDS, by_field, shown_troubles, troubles_of
 from openlaunch.server.control.routes.context import User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import no_endpoint
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import ModelEndpointResponse
-from openlaunch.wire.metrics import MetricsRange, Points
+from openlaunch.wire.metrics import MetricsRange, Points, Trouble
 from openlaunch.wire.why import EndpointWhy
 from openlaunch.wire.workers import WorkerResponse
 
@@ -32,11 +32,15 @@ MAX_KNOWN = 1000
 
 
 class Overview(BaseModel):
-    """GET /page/endpoints/{id}: an endpoint, why it serves or does not, its workers, and its points after a time."""
+    """GET /page/endpoints/{id}: an endpoint, why it serves or does not, its workers, and its points after a time.
+
+    `troubles` are those of the list.
+    """
 
     endpoint: ModelEndpointResponse
     why: EndpointWhy | None
     workers: list[WorkerResponse]
+    troubles: list[Trouble]
     points: Points
 
 
@@ -85,10 +89,12 @@ class Overviews:
                 names.clear()
             names.update(await context.store.read(lambda conn: bundle_names(conn, endpoint), user.owner))
         points = await context.history.after(after, endpoint.id, wanted, user.owner)
+        lane = context.lanes.get(endpoint.id)
         overview = Overview.model_construct(
             endpoint=described_with(context, endpoint, names, user),
             why=context.controller.view.explain(endpoint.id),
             workers=workers_of(context, endpoint),
+            troubles=[] if lane is None else shown_troubles(troubles_of(lane)),
             points=by_field(wanted, points),
         )
         return overview.model_dump_json().encode()

@@ -49,6 +49,9 @@ class OldQueues(Background):
 
     async def look(self) -> None:
         """Look at the queues now, and tell of those that are old, or no longer are."""
+        for lane in self._lanes:
+            if not lane.backlog.size:
+                lane.oldest = None
         waiting = {lane.endpoint.id for lane in self._lanes if lane.backlog.size}
         self._looked = {each: self._looked.get(each, 0.0) for each in waiting}
         for caught_up in self._old - waiting:
@@ -58,6 +61,8 @@ class OldQueues(Background):
         in_order = sorted(waiting, key=self._looked.__getitem__)
         for endpoint_id, since in (await self._store.read(partial(_ask, in_order, clock.now()))).items():
             self._looked[endpoint_id] = monotonic()
+            if (looked_at := self._lanes.get(endpoint_id)) is not None:
+                looked_at.oldest = since
             waited = 0.0 if since is None else clock.now() - since
             if endpoint_id not in self._old and waited >= self._seconds:
                 self._old.add(endpoint_id)

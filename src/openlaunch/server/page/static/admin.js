@@ -1,5 +1,5 @@
 // For admins: owners with what they hold and may hold, keys, the audit log, and the server.
-import { ask, button, copyable, facts, field, fill, follow, get, h, NOTHING, pill, say, select, send, shownSeconds, size, table, tally, tell, time } from "./lib.js";
+import { button, change, copyable, facts, field, fill, follow, get, h, NOTHING, pill, say, select, send, shownSeconds, size, table, tally, tell, time } from "./lib.js";
 
 export async function admin(view, content, kind = "") {
   const body = h("div");
@@ -14,7 +14,7 @@ const AMOUNTS = [["endpoints", "Endpoints"], ["workers", "Workers"], ["cpus", "C
 
 async function owners(view, content) {
   const columns = [
-    ["Owner", (row) => row.owner],
+    ["Owner", (row) => h("a", { href: `#endpoints?search=${encodeURIComponent(`${row.owner}/`)}` }, row.owner)],
     ...AMOUNTS.map(([name, text, show = String]) => [text, (row) => {
       const allowed = row.allowed[name], used = row.used[name] ?? 0;
       return h("span", { class: allowed != null && used >= allowed ? "is-bad" : null }, `${show(used)}${allowed == null ? "" : ` of ${show(allowed)}`}`);
@@ -57,11 +57,8 @@ async function keys(view, content) {
     ["Made", (key) => time(key.created_at), "tight"],
     ["Limits", (key) => [key.requests_per_second && `${key.requests_per_second}/s`, key.requests_per_day && `${key.requests_per_day} a day`, key.tokens_per_minute && `${key.tokens_per_minute} tokens/min`, key.tokens_per_day && `${key.tokens_today} of ${key.tokens_per_day} tokens today`].filter(Boolean).join(", ")],
     ["Ends", (key) => (key.revoked_at ? ["revoked ", time(key.revoked_at)] : key.expires_at ? time(key.expires_at) : "never")],
-    ["Actions", (key) => (key.revoked_at ? NOTHING : button("Revoke", async () => {
-      if (!await ask(`Revoke the key ${key.prefix}… of ${key.owner}?`, "It is refused from now on, and its sessions end.", "Revoke")) return;
-      await send("DELETE", `/v1/keys/${key.id}`);
-      await view.refresh();
-    }, "bad", `${key.prefix} of ${key.owner}`)), "wide"],
+    ["Actions", (key) => (key.revoked_at ? NOTHING : change(view, "Revoke", { question: `Revoke the key ${key.prefix}… of ${key.owner}?`, because: "It is refused from now on, and its sessions end.",
+      run: () => send("DELETE", `/v1/keys/${key.id}`), done: "The key is revoked.", kind: "bad", of: `${key.prefix} of ${key.owner}` })), "wide"],
   ];
   await follow(view, 10, (signal) => get("/v1/keys", {}, signal), ({ keys: found }) => fill(list, table("Keys", columns, found)));
 }

@@ -111,9 +111,8 @@ function show() {
   view.title(title);
   const content = h("div", null, h("p", { class: "soft" }, "Loading …"));
   main.replaceChildren(content);
-  Promise.resolve(make(view, content, ...match.slice(1).map((part) => part && decodeURIComponent(part)))).catch((error) => {
-    if (!view.signal.aborted) view.fail(error);
-  });
+  const start = async () => make(view, content, ...match.slice(1).map((part) => part && decodeURIComponent(part)));
+  start().catch((error) => { if (!view.signal.aborted) view.fail(error); });
 }
 
 window.addEventListener("hashchange", show);

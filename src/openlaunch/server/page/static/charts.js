@@ -84,7 +84,7 @@ export function charts(view) {
     kept = kept ? joined(kept, points, range[2]) : points;
     const { rate, most, held } = bucketed(kept, range[2]);
     fill(body,
-      chart("Predictions a second", number, [["all", rate(ENDED), "a"], ["failed", rate(FAILED), "b"]], range),
+      chart("Predictions a second", number, [["all", rate(ENDED), "a"], ["failed", rate(FAILED), "b"], ["refused with 429", rate(["429"]), "c"]], range),
       chart("Time of a prediction", shownSeconds, [["p99 in the worker", most("run_p99"), "d"], ["p99 of the wait for a slot", most("wait_p99"), "c"], ["p50", most("p50"), "a"], ["p99", most("p99"), "b"]], range),
       chart("Waiting and running", number, [["waiting", held("waiting"), "b"], ["running", held("running"), "a"]], range),
       chart("Workers", number, [["ready", held("workers"), "a"]], range));

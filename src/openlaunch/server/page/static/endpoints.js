@@ -1,5 +1,5 @@
 // The list of endpoints, with what is wrong on top, and the frame of the page of one of them.
-import { ask, button, empty, facts, field, fill, follow, get, h, pill, request, save, say, send, sentence, shownSeconds, table, time } from "./lib.js";
+import { button, change, copyable, empty, facts, field, fill, follow, get, h, pill, request, save, send, sentence, shownJson, shownSeconds, table, time } from "./lib.js";
 import { charts, sparkline } from "./charts.js";
 import { logs } from "./logs.js";
 import { numbers } from "./numbers.js";
@@ -8,11 +8,17 @@ import { tryIt } from "./try.js";
 import { versions } from "./versions.js";
 
 const SHOWN = 100;
+const NO_WAIT = 0.0005;  // within the first bucket, which has those that did not wait
 
 export function failures(counts) {
   if (!counts?.predictions) return "–";
   const text = `${counts.failures} of ${counts.predictions}`;
   return counts.failures ? h("span", { class: "is-bad" }, text) : text;
+}
+
+// What is wrong with an endpoint, and since when.
+function trouble({ message, since }) {
+  return h("div", { class: "reason", title: message }, time(since), ": ", message);
 }
 
 export async function endpointList(view, content) {
@@ -26,23 +32,25 @@ export async function endpointList(view, content) {
   const columns = [
     ["Name", (e) => h("a", { href: `#endpoints/${e.id}` }, view.owner.owner && e.owner !== view.session.who.owner ? `${e.owner}/${e.name}` : e.name), "name"],
     ["Type", (e) => e.endpoint_type, "tight"],
-    ["Status", (e) => [pill(e.status), e.status_reason && h("div", { class: "reason soft", title: e.status_reason }, e.status_reason)], "wide"],
+    ["Status", (e) => [pill(e.status), e.troubles?.length ? e.troubles.map(trouble) : e.status_reason && h("div", { class: "reason soft", title: e.status_reason }, e.status_reason)], "wide"],
     ...(numbers ? [
       ["Last hour", (e) => sparkline(e.sparkline)],
       ["A second", (e) => rate(e.rate), "number"],
       ["Failures a second", (e) => (e.failure_rate ? h("span", { class: "is-bad" }, rate(e.failure_rate)) : "0"), "number"],
       ["p50", (e) => shownSeconds(e.p50), "number"],
       ["p99", (e) => shownSeconds(e.p99), "number"],
+      ["Wait p99", (e) => (e.wait_p99 < NO_WAIT ? "0" : shownSeconds(e.wait_p99)), "number"],
       ["Workers", (e) => String(e.workers), "number"],
       ["Running", (e) => String(e.running), "number"],
-      ["Queue", (e) => String(e.waiting), "number"],
+      ["Queue", (e) => [String(e.waiting), e.oldest_task_at && h("div", { class: "soft" }, "oldest ", time(e.oldest_task_at))], "number"],
     ] : [["Queue", (e) => e.num_queued_items, "number"], ["Changed", (e) => time(e.last_updated_at), "tight"]]),
   ];
   const draw = () => {
     if (!found.length) return fill(body, empty("There are no endpoints.", "openlaunch deploy my_model.py:predict --name my-model"));
     const words = search.value.toLowerCase().split(/\s+/);
     const wanted = found.filter((e) => {
-      const text = `${e.owner}/${e.name} ${e.endpoint_type} ${e.status} ${e.status_reason || ""}`.toLowerCase();
+      const wrong = (e.troubles || []).map((each) => each.message).join(" ");
+      const text = `${e.owner}/${e.name} ${e.endpoint_type} ${e.status} ${e.status_reason || ""} ${wrong}`.toLowerCase();
       return words.every((word) => text.includes(word));
     });
     const more = wanted.length - limit;
@@ -81,20 +89,20 @@ function rate(aSecond) {
   return aSecond ? String(Number(aSecond.toPrecision(aSecond < 100 ? 2 : 3))) : "0";
 }
 
-const TABS = [["", "Overview"], ["try", "Try it"], ["logs", "Logs"], ["numbers", "Numbers"], ["events", "Events"], ["versions", "Versions"], ["settings", "Settings"], ["builds", "Builds"]];
+const TABS = [["", "Overview"], ["try", "Try it"], ["logs", "Logs"], ["numbers", "Numbers"], ["events", "Events"], ["versions", "Versions"], ["settings", "Settings"], ["builds", "Builds"], ["openapi", "OpenAPI"]];
 
 export async function oneEndpoint(view, content, id, tab = "") {
   const endpoint = await get(`/v1/model-endpoints/${encodeURIComponent(id)}`, {}, view.signal);
   view.title(endpoint.name);
   const mine = endpoint.created_by === view.session.who.owner || view.session.who.role === "admin";
-  const tabs = TABS.filter(([name]) => name === "" || name === "try" || (mine && view.session.who.role !== "predict"));
+  const tabs = TABS.filter(([name]) => ["", "try", "openapi"].includes(name) || (mine && view.session.who.role !== "predict"));
   const body = h("div", null, h("p", { class: "soft" }, "Loading …"));
-  fill(content, h("h1", null, endpoint.created_by === view.session.who.owner ? endpoint.name : `${endpoint.created_by}/${endpoint.name}`),
+  fill(content, h("h1", null, nameOf(view, endpoint)),
     h("nav", { class: "tabs", "aria-label": "Endpoint" }, tabs.map(([name, text]) =>
       h("a", { href: `#endpoints/${id}${name && `/${name}`}`, "aria-current": name === tab ? "page" : null }, text))), body);
-  const part = { "": overview, try: tryIt, logs, numbers, events, versions, settings, builds }[tab];
-  if (!part) throw new Error(`An endpoint has no part ${tab}.`);
-  return part(view, body, endpoint);
+  const parts = new Map(Object.entries({ "": overview, try: tryIt, logs, numbers, events, versions, settings, builds, openapi }));
+  if (!parts.has(tab)) throw new Error(`An endpoint has no part ${tab}.`);
+  return parts.get(tab)(view, body, endpoint);
 }
 
 async function overview(view, content, first) {
@@ -108,9 +116,10 @@ async function overview(view, content, first) {
     drawn.add(found.points);
     return found;
   };
-  await follow(view, 5, load, ({ endpoint: e, why, workers: found }) => { if (found) showWorkers(workers, found); fill(now,
+  await follow(view, 5, load, ({ endpoint: e, why, workers: found, troubles }) => { if (found) showWorkers(workers, found); fill(now,
     h("div", { class: "card" }, h("p", null, pill(e.status), " ", e.status_reason && h("span", { class: "reason" }, e.status_reason)),
-      why?.reasons.map((reason) => h("p", { class: why.pending ? "reason is-bad" : "reason" }, sentence(reason.message)))),
+      why?.reasons.map((reason) => h("p", { class: why.pending ? "reason is-bad" : "reason" }, sentence(reason.message))),
+      troubles?.filter(({ kind }) => kind !== "update_failed").map((each) => h("p", { class: "reason is-bad" }, time(each.since), ": ", each.message, each.kind === "failures_began" && [". ", h("a", { href: `#endpoints/${e.id}/logs` }, "The log has the tracebacks")]))),
     e.canary && canary(view, e),
     h("div", { class: "columns" },
       h("section", { class: "card" }, h("h2", null, "Now"), facts(
@@ -132,19 +141,10 @@ async function overview(view, content, first) {
     owns && h("div", { class: "bar" },
       h("a", { href: `#tasks?endpoint=${e.id}` }, "Its tasks"),
       e.record && button("Save the recordings", async () => save(await (await request(`${path}/recordings`)).blob(), `${e.name}.jsonl`)),
-      button("Restart the workers", async () => {
-        if (await ask(`Restart ${e.name}?`, "Every worker is replaced by a new one, without an interruption.", "Restart")) {
-          await send("POST", `${path}/restart`);
-          say("The workers are being replaced.");
-          await view.refresh();
-        }
-      }),
-      button("Delete the endpoint", async () => {
-        if (await ask(`Delete ${e.name}?`, "Running requests may finish, waiting ones are refused, and tasks that wait end as a failure.", "Delete")) {
-          await send("DELETE", path);
-          location.hash = "#endpoints";
-        }
-      }, "bad"))); });
+      change(view, "Restart the workers", { question: `Restart ${e.name}?`, because: "Every worker is replaced by a new one, without an interruption.", action: "Restart",
+        run: () => send("POST", `${path}/restart`), done: "The workers are being replaced." }),
+      change(view, "Delete the endpoint", { question: `Delete ${e.name}?`, because: "Running requests may finish, waiting ones are refused, and tasks that wait end as a failure.", action: "Delete",
+        run: () => send("DELETE", path), done: `${e.name} is being deleted.`, to: "#endpoints", kind: "bad" }))); });
 }
 
 function showWorkers(content, workers) {
@@ -168,26 +168,17 @@ function canary(view, endpoint) {
   const side = (s) => `${s.workers} ${s.workers === 1 ? "worker" : "workers"}, ${s.failures} of ${s.requests} failed${ran(s.ran)}`;
   const live = c.status === "STARTING" || c.status === "SERVING";
   const percent = h("input", { type: "number", name: "percent", min: 0, max: 100, value: c.percent });
-  const change = async (question, text, action, run) => {
-    if (!await ask(question, text, action)) return;
-    await run();
-    say("Done.");
-    await view.refresh();
-  };
   return h("section", { class: "card" }, h("h2", null, "Canary"), facts(
     ["Status", [pill(c.status), c.reason && ` ${c.reason}`]], ["Bundle", c.bundle_name], ["Share", `${c.percent} %`],
     ["The canary", side(c.canary)], ["The others", side(c.endpoint)], ["Started", time(c.started_at)]),
   live && h("div", { class: "bar" },
-    button("Promote", () => change("Promote the canary?", `Its bundle ${c.bundle_name} becomes the endpoint's, with all of the traffic.`, "Promote",
-      () => send("POST", `${path}/promote`)), "main"),
-    button("Roll back", () => change("Roll the canary back?", "Its workers finish their running requests, and get no new ones.", "Roll back",
-      () => send("POST", `${path}/rollback`)), "bad"),
+    change(view, "Promote", { question: "Promote the canary?", because: `Its bundle ${c.bundle_name} becomes the endpoint's, with all of the traffic.`,
+      run: () => send("POST", `${path}/promote`), done: "The canary is being promoted.", kind: "main" }),
+    change(view, "Roll back", { question: "Roll the canary back?", because: "Its workers finish their running requests, and get no new ones.",
+      run: () => send("POST", `${path}/rollback`), done: "The canary is being rolled back.", kind: "bad" }),
     field("Share in percent", percent),
-    button("Set the share", async () => {
-      await send("PUT", path, { percent: Number(percent.value) });
-      say("The share is set.");
-      await view.refresh();
-    })));
+    change(view, "Set the share", { question: "Change the canary's share?", because: "It is what the field says, of the predictions that come from now on.", action: "Change",
+      run: () => send("PUT", path, { percent: Number(percent.value) }), done: "The share is set." })));
 }
 
 async function events(view, content, endpoint) {
@@ -201,7 +192,18 @@ async function events(view, content, endpoint) {
     fill(content, found.length ? table("Events", columns, [...found].reverse()) : empty("Nothing has happened yet.")));
 }
 
+function nameOf(view, endpoint) {
+  return endpoint.created_by === view.session.who.owner ? endpoint.name : `${endpoint.created_by}/${endpoint.name}`;
+}
+
 async function builds(view, content, endpoint) {
-  await follow(view, 5, (signal) => get(`/v1/hosted_inference/endpoints/creation_logs/${encodeURIComponent(endpoint.created_by === view.session.who.owner ? endpoint.name : `${endpoint.created_by}/${endpoint.name}`)}`, {}, signal),
+  await follow(view, 5, (signal) => get(`/v1/hosted_inference/endpoints/creation_logs/${encodeURIComponent(nameOf(view, endpoint))}`, {}, signal),
     ({ content: text }) => fill(content, text ? h("pre", { class: "log", tabindex: 0 }, text) : empty("No environment was built for this endpoint.")));
+}
+
+async function openapi(view, content, endpoint) {
+  const document = await get("/v1/model-endpoints-schema.json", { name: nameOf(view, endpoint) }, view.signal);
+  const text = shownJson(document);
+  fill(content, h("p", { class: "soft" }, "What its predictions take and give, as OpenAPI: programs that make clients read it."),
+    h("div", { class: "bar" }, button("Save as a file", () => save(new Blob([text]), `${endpoint.name}.openapi.json`))), copyable(text));
 }

@@ -1,5 +1,5 @@
 // Batch jobs, image jobs and triggers.
-import { ask, button, empty, facts, fill, follow, get, h, NOTHING, pill, request, send, span, table, time } from "./lib.js";
+import { change, empty, facts, fill, follow, get, h, NOTHING, pill, request, send, span, table, time } from "./lib.js";
 
 const LIVE = ["PENDING", "RUNNING"];
 
@@ -30,11 +30,8 @@ function progress(job) {
 }
 
 function cancel(view, path, id) {
-  return button("Cancel", async () => {
-    if (!await ask("Cancel the job?", `${id}: what runs is stopped.`, "Cancel it")) return;
-    await send("PUT", path, { cancel: true });
-    await view.refresh();
-  }, "bad", id);
+  return change(view, "Cancel", { question: "Cancel the job?", because: `${id}: what runs is stopped.`, action: "Cancel it",
+    run: () => send("PUT", path, { cancel: true }), done: "The job is cancelled.", kind: "bad", of: id });
 }
 
 async function batchJobs(view, content) {
@@ -83,12 +80,12 @@ async function triggers(view, content) {
     ["Of", (trigger) => (trigger.endpoint ? `endpoint ${trigger.endpoint}` : h("a", { href: `#jobs/image?trigger=${trigger.id}` }, "its jobs"))],
     ["Last", (trigger) => trigger.last_at && [time(trigger.last_at), " ", trigger.last_task_id ? h("a", { href: `#tasks/${trigger.last_task_id}` }, "its task") : h("div", { class: "reason soft" }, trigger.last_error)], "wide"],
     ["Actions", (trigger) => h("div", { class: "bar" },
-      button(trigger.suspended ? "Resume" : "Suspend", async () => { await send("PUT", path(trigger), { suspend: !trigger.suspended }); await view.refresh(); }, "", trigger.name),
-      button("Delete", async () => {
-        if (!await ask(`Delete the trigger ${trigger.name}?`, "Its jobs and tasks stay, and those that run continue.", "Delete")) return;
-        await send("DELETE", path(trigger));
-        await view.refresh();
-      }, "bad", trigger.name)), "wide"],
+      trigger.suspended ? change(view, "Resume", { question: `Resume the trigger ${trigger.name}?`, because: "It starts something at its next time.",
+        run: () => send("PUT", path(trigger), { suspend: false }), done: "The trigger is resumed.", of: trigger.name })
+        : change(view, "Suspend", { question: `Suspend the trigger ${trigger.name}?`, because: "It starts nothing until it is resumed.",
+          run: () => send("PUT", path(trigger), { suspend: true }), done: "The trigger is suspended.", of: trigger.name }),
+      change(view, "Delete", { question: `Delete the trigger ${trigger.name}?`, because: "Its jobs and tasks stay, and those that run continue.",
+        run: () => send("DELETE", path(trigger)), done: "The trigger is deleted.", kind: "bad", of: trigger.name })), "wide"],
   ]);
   await follow(view, 5, (signal) => get("/v1/triggers", view.owner, signal), ({ triggers: found }) =>
     fill(content, found.length ? table("Triggers", columns, found) : empty("There are no triggers.", "openlaunch triggers create --help")));

@@ -140,6 +140,18 @@ export function ask(question, text, action) {
   });
 }
 
+// A button that changes something: it asks first, says what has happened, and has the view shown anew. `done` is what is
+// said; it may be a function of what `run` gave. A change that leads elsewhere has `to`.
+export function change(view, text, { question, because = "", action = text, run, done, to, kind, of }) {
+  return button(text, async () => {
+    if (!await ask(question, because, action)) return;
+    const result = await run();
+    say(typeof done === "function" ? done(result) : done);
+    if (to) location.hash = typeof to === "function" ? to(result) : to;
+    else await view.refresh();
+  }, kind, of);
+}
+
 // Shows something that is seen once, such as a new key.
 export function tell(title, ...content) {
   return new Promise((resolve) => {

@@ -1,5 +1,5 @@
 // Where notifications of one's endpoints and jobs are sent.
-import { ask, button, check, empty, field, fill, follow, get, h, say, send, table, time } from "./lib.js";
+import { change, check, empty, field, fill, follow, get, h, say, send, table, time } from "./lib.js";
 
 const KINDS = ["endpoint_failed", "endpoint_recovered", "queue_old", "queue_caught_up", "batch_job_ended"];
 
@@ -25,11 +25,8 @@ export async function notifications(view, content) {
     ...(view.owner.owner ? [["Owner", (each) => each.owner]] : []),
     ["Events", (each) => each.events.map((kind) => kind.replaceAll("_", " ")).join(", "), "wide"],
     ["Made", (each) => time(each.created_at), "tight"],
-    ["Actions", (each) => button("Delete", async () => {
-      if (!await ask("Delete the subscription?", `${each.url} gets nothing more.`, "Delete")) return;
-      await send("DELETE", `/v1/subscriptions/${each.id}`);
-      await view.refresh();
-    }, "bad", each.url)],
+    ["Actions", (each) => change(view, "Delete", { question: "Delete the subscription?", because: `${each.url} gets nothing more.`,
+      run: () => send("DELETE", `/v1/subscriptions/${each.id}`), done: "The subscription is deleted.", kind: "bad", of: each.url })],
   ];
   await follow(view, 10, (signal) => get("/v1/subscriptions", view.owner, signal), ({ subscriptions: found }) =>
     fill(list, found.length ? table("Subscriptions", columns, found) : empty("No URL is subscribed.", "openlaunch subscriptions create https://hooks.example/openlaunch")));

@@ -1,5 +1,5 @@
 // Files, bundles and environments: their sizes, and what uses them.
-import { ask, button, empty, field, fill, follow, get, h, NOTHING, request, save, say, send, size, table, time } from "./lib.js";
+import { button, change, empty, field, fill, follow, get, h, NOTHING, request, save, say, send, size, table, time } from "./lib.js";
 
 export async function stored(view, content, kind = "") {
   const body = h("div");
@@ -40,11 +40,8 @@ async function files(view, content) {
         const { content: text } = await get(`/v1/files/${file.id}/content`);
         save(new Blob([text]), file.filename);
       }, "", file.filename),
-      button("Delete", async () => {
-        if (!await ask(`Delete ${file.filename}?`, "Its bytes are deleted too.", "Delete")) return;
-        await send("DELETE", `/v1/files/${file.id}`);
-        await view.refresh();
-      }, "bad", file.filename)), "wide"],
+      change(view, "Delete", { question: `Delete ${file.filename}?`, because: "Its bytes are deleted too.",
+        run: () => send("DELETE", `/v1/files/${file.id}`), done: "The file is deleted.", kind: "bad", of: file.filename })), "wide"],
   ]);
   await follow(view, 10, (signal) => get("/v1/files", view.owner, signal), ({ files: found }) =>
     fill(list, found.length ? table("Files", columns, found) : empty("There are no files.", `curl -u "$OPENLAUNCH_API_KEY:" -F file=@data.csv ${new URL("v1/files", document.baseURI)}`)));
@@ -58,11 +55,8 @@ async function bundles(view, content) {
     ["Needs", (bundle) => h("div", { class: "reason" }, (bundle.flavor.requirements || []).join(", ") || "nothing")],
     ["Used by", (bundle) => bundle.users.map((endpoint) => h("div", null, h("a", { href: `#endpoints/${endpoint.id}` }, endpoint.name)))],
     ["Made", (bundle) => time(bundle.created_at), "tight"],
-    ["Actions", (bundle) => (bundle.users.length ? NOTHING : button("Delete", async () => {
-      if (!await ask(`Delete version ${bundle.version ?? ""} of ${bundle.name}?`, "No endpoint uses it.", "Delete")) return;
-      await send("DELETE", `/v2/model-bundles/${bundle.id}`);
-      await view.refresh();
-    }, "bad", `${bundle.name} ${bundle.version ?? ""}`))],
+    ["Actions", (bundle) => (bundle.users.length ? NOTHING : change(view, "Delete", { question: `Delete version ${bundle.version ?? ""} of ${bundle.name}?`, because: "No endpoint uses it.",
+      run: () => send("DELETE", `/v2/model-bundles/${bundle.id}`), done: "The bundle is deleted.", kind: "bad", of: `${bundle.name} ${bundle.version ?? ""}` }))],
   ]);
   const load = async (signal) => Promise.all([get("/v2/model-bundles", view.owner, signal), get("/v1/model-endpoints", view.owner, signal)]);
   await follow(view, 10, load, ([{ model_bundles: found }, { model_endpoints: endpoints }]) => {
@@ -80,12 +74,8 @@ async function environments(view, content) {
     ["Used by", (each) => each.used_by.join(", ") || "nobody"],
     ["Last used", (each) => time(each.last_used_at), "tight"],
   ]);
-  const prune = button("Remove what nobody uses", async () => {
-    if (!await ask("Remove your environments that no endpoint uses?", "They are built again when one needs them.", "Remove")) return;
-    const { removed } = await send("POST", "/v1/environments/prune");
-    say(`${removed.length} environments were removed.`);
-    await view.refresh();
-  });
+  const prune = change(view, "Remove what nobody uses", { question: "Remove your environments that no endpoint uses?", because: "They are built again when one needs them.", action: "Remove",
+    run: () => send("POST", "/v1/environments/prune"), done: ({ removed }) => `${removed.length} environments were removed.` });
   const list = h("div");
   content.append(h("div", { class: "bar" }, prune), list);
   await follow(view, 10, (signal) => get("/v1/environments", view.owner, signal), ({ environments: found }) =>

@@ -1,5 +1,5 @@
 // Tasks: the list, the failed ones together, and one of them.
-import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, select, send, shownJson, shownSeconds, span, table, time } from "./lib.js";
+import { ask, button, change, empty, facts, field, fill, follow, get, h, pill, say, select, send, shownJson, shownSeconds, span, table, time } from "./lib.js";
 import { listOf } from "./endpoints.js";
 
 const STATES = [["", "all"], ["PENDING", "pending"], ["STARTED", "running"], ["SUCCESS", "success"], ["FAILURE", "failed"]];
@@ -95,16 +95,10 @@ export async function oneTask(view, content, id) {
         ["Endpoint", task.model_endpoint_name ? h("a", { href: `#endpoints/${task.model_endpoint_id}` }, task.model_endpoint_name) : "(deleted)"],
         ["Owner", task.owner], ["Attempts", String(task.attempts)], ["Submitted", time(task.created_at)], ["Ended", task.finished_at && time(task.finished_at)], ["Took", ended ? took(task) : null]),
       h("div", { class: "bar" },
-        task.status === "FAILURE" && button("Run again", async () => {
-          const { task_id: next } = await send("POST", `${path}/rerun`, undefined, owner);
-          say("It was submitted again, as a new task.");
-          location.hash = `#tasks/${next}`;
-        }, "main"),
-        !ended && button("Cancel the task", async () => {
-          if (!await ask("Cancel the task?", "It is stopped if it runs, and ends as a failure that says so.", "Cancel it")) return;
-          await send("POST", `${path}/cancel`, undefined, owner);
-          await view.refresh();
-        }, "bad"))),
+        task.status === "FAILURE" && change(view, "Run again", { question: "Run the task again?", because: "It becomes a new task with the same input.",
+          run: () => send("POST", `${path}/rerun`, undefined, owner), done: "It was submitted again, as a new task.", to: ({ task_id: next }) => `#tasks/${next}`, kind: "main" }),
+        !ended && change(view, "Cancel the task", { question: "Cancel the task?", because: "It is stopped if it runs, and ends as a failure that says so.", action: "Cancel it",
+          run: () => send("POST", `${path}/cancel`, undefined, owner), done: "The task is cancelled.", kind: "bad" }))),
       answer?.error && h("div", { class: "card problem" }, `${answer.error.type}: ${answer.error.message}`),
       answer?.traceback && [h("h2", null, "Traceback"), h("pre", { tabindex: 0 }, answer.traceback)],
       task.status === "SUCCESS" && [h("h2", null, "Result"), answer?.result?.result_url
@@ -113,6 +107,7 @@ export async function oneTask(view, content, id) {
       deliveries.length > 0 && [h("h2", null, "Callback"), deliveries.map((delivery) => [
         facts(["Sent to", delivery.url], ["Status", pill(delivery.status)], ["Next try", delivery.next_at && time(delivery.next_at)]),
         table("Attempts", [["When", (a) => time(a.at)], ["Answer", (a) => a.status_code ?? a.error], ["Seconds", (a) => a.seconds.toFixed(3), "number"]], delivery.attempts),
-        h("div", { class: "bar" }, button("Send it again", async () => { await send("POST", `${path}/deliveries/resend`, undefined, owner); await view.refresh(); }))])]);
+        h("div", { class: "bar" }, change(view, "Send it again", { question: "Send the callback again?", because: `${delivery.url} gets the same result once more.`,
+          run: () => send("POST", `${path}/deliveries/resend`, undefined, owner), done: "The callback is being sent." }))])]);
   });
 }

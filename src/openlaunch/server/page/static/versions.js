@@ -1,5 +1,5 @@
 // The versions of an endpoint's bundle: what differs, and going to another one.
-import { ask, button, empty, fill, follow, get, h, NOTHING, pill, say, send, table, time } from "./lib.js";
+import { button, change, empty, fill, follow, get, h, NOTHING, pill, send, table, time } from "./lib.js";
 
 export async function versions(view, content, first) {
   const name = first.serving_bundle_name || first.bundle_name;
@@ -14,17 +14,10 @@ export async function versions(view, content, first) {
   content.append(difference);
   await follow(view, 10, load, ({ endpoint, bundles }) => {
     const serving = bundles.find((bundle) => bundle.id === endpoint.serving_bundle_id);
-    const use = async (bundle) => {
-      if (!await ask(`Deploy version ${bundle.version ?? bundle.id}?`, `${endpoint.name} gets this version of ${bundle.name}: its workers replace the others once they are ready.`, "Deploy")) return;
-      await send("PUT", `/v1/model-endpoints/${endpoint.id}`, { model_bundle_id: bundle.id });
-      say("The version is being rolled out.");
-      await view.refresh();
-    };
-    const tryFirst = async (bundle) => {
-      if (!await ask(`Start a canary of version ${bundle.version ?? bundle.id}?`, "It gets a tenth of the predictions once it is loaded.", "Start")) return;
-      await send("POST", `/v1/model-endpoints/${endpoint.id}/canary`, { model_bundle_id: bundle.id });
-      location.hash = `#endpoints/${endpoint.id}`;
-    };
+    const use = (bundle) => change(view, "Deploy", { question: `Deploy version ${bundle.version ?? bundle.id}?`, because: `${endpoint.name} gets this version of ${bundle.name}: its workers replace the others once they are ready.`,
+      run: () => send("PUT", `/v1/model-endpoints/${endpoint.id}`, { model_bundle_id: bundle.id }), done: "The version is being rolled out.", of: `version ${bundle.version}` });
+    const tryFirst = (bundle) => change(view, "Start a canary", { question: `Start a canary of version ${bundle.version ?? bundle.id}?`, because: "It gets a tenth of the predictions once it is loaded.", action: "Start",
+      run: () => send("POST", `/v1/model-endpoints/${endpoint.id}/canary`, { model_bundle_id: bundle.id }), done: "The canary is being started.", to: `#endpoints/${endpoint.id}`, of: `version ${bundle.version}` });
     const columns = [
       ["Version", (bundle) => bundle.version ?? bundle.id],
       ["State", (bundle) => (bundle.id === endpoint.serving_bundle_id ? pill("SERVING") : bundle.id === endpoint.canary?.bundle_id ? "canary" : NOTHING)],
@@ -32,8 +25,7 @@ export async function versions(view, content, first) {
       ["Kind", (bundle) => bundle.flavor.flavor.replaceAll("_", " "), "tight"],
       ["Actions", (bundle) => (bundle.id === endpoint.serving_bundle_id ? NOTHING : h("div", { class: "bar" },
         serving && button("What differs", () => fill(difference, differences(bundle, serving)), "", `version ${bundle.version}`),
-        button("Deploy", () => use(bundle), "", `version ${bundle.version}`),
-        button("Start a canary", () => tryFirst(bundle), "", `version ${bundle.version}`))), "wide"],
+        use(bundle), tryFirst(bundle))), "wide"],
     ];
     fill(body, bundles.length ? table("Versions", columns, bundles) : empty("The endpoint's bundle is not among yours."));
   });

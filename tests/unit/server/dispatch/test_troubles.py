@@ -1,0 +1,42 @@
+"""What is wrong with an endpoint lasts from the event of its beginning until that of its end."""
+
+import pytest
+
+from openlaunch.server.dispatch.troubles import Troubles
+from openlaunch.wire.events import EventKind as Kind
+
+
+def after(*events):
+    """What is wrong after these events, of which each comes a second after the one before: kinds and times."""
+    troubles = Troubles()
+    for at, (kind, detail) in enumerate(events):
+        troubles.happened(kind, detail, float(at))
+    return [(each.kind, each.since) for each in troubles.now()]
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends"),
+    [
+        (Kind.FAILURES_BEGAN, Kind.FAILURES_ENDED),
+        (Kind.WAITS_BEGAN, Kind.WAITS_ENDED),
+        (Kind.QUEUE_OLD, Kind.QUEUE_CAUGHT_UP),
+        (Kind.UPDATE_FAILED, Kind.ROLLED_OUT),
+        (Kind.UPDATE_FAILED, Kind.RECOVERED),
+        (Kind.UPDATE_FAILED, Kind.UPDATED),
+    ],
+)
+def test_it_lasts_until_its_end_and_keeps_its_time(begins, ends):
+    assert after((begins, "a"), (Kind.WORKER_STARTED, ""), (begins, "b")) == [(begins, 0.0)]
+    assert after((begins, "a"), (ends, "")) == []
+    assert after((begins, "a"), (ends, ""), (begins, "b")) == [(begins, 2.0)]
+
+
+def test_several_last_beside_each_other_and_what_does_not_serve_is_first():
+    assert after((Kind.QUEUE_OLD, ""), (Kind.FAILURES_BEGAN, ""), (Kind.UPDATE_FAILED, "")) == [
+        (Kind.UPDATE_FAILED, 2.0),
+        (Kind.FAILURES_BEGAN, 1.0),
+        (Kind.QUEUE_OLD, 0.0),
+    ]
+    assert after((Kind.UPDATE_FAILED, ""), (Kind.FAILURES_BEGAN, ""), (Kind.UPDATED, "")) == [
+        (Kind.FAILURES_BEGAN, 1.0)
+    ]
