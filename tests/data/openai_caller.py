@@ -21,7 +21,11 @@ def outcome(client, method, given):
     made = {"chunks": [], "error": None}
     try:
         answer = reduce(getattr, method.split("."), client)(**given)
-        if given.get("stream"):
+        if method.endswith(".stream"):
+            with answer as events:
+                made["chunks"] += [event.model_dump() for event in events]
+                made["answer"] = events.get_final_response().model_dump()
+        elif given.get("stream"):
             for chunk in answer:  # one after the other: the next may be an error
                 made["chunks"].append(chunk.model_dump())
         elif hasattr(answer, "model_dump"):

@@ -54,11 +54,15 @@ class Engine(NamedTuple):
     requirements: Sequence[str] = ()
     takes_json: bool = False
     """Whether arguments are one of JSON, behind the command; else they are options such as --max-model-len."""
+    says_no: bool = False
+    """Whether an option that is off is written, as --no-enable-prefix-caching; else it is left out."""
 
 
 ENGINES = {
     "llamacpp": Engine(("python", "-c", _LLAMACPP, "$MODEL", "$NAME"), ("xllamacpp",), takes_json=True),
-    "vllm": Engine(("vllm", "serve", "$MODEL", "--served-model-name", "$NAME", *_HOST), ("vllm",)),
+    "vllm": Engine(
+        ("vllm", "serve", "$MODEL", "--served-model-name", "$NAME", *_HOST), ("vllm",), says_no=True
+    ),
     "sglang": Engine(
         (
             "python",
@@ -105,11 +109,14 @@ def command_of(engine: Engine, model: str, name: str, args: Mapping[str, Any]) -
     if engine.takes_json:
         return [*filled, json.dumps(args, sort_keys=True)]
     for key, value in args.items():
-        option = f"--{key.replace('_', '-')}"
+        option = key.replace("_", "-")
         if value is True:
-            filled.append(option)
-        elif value is not None and value is not False:
-            filled += [option, value if isinstance(value, str) else json.dumps(value)]
+            filled.append(f"--{option}")
+        elif value is False:
+            filled += [f"--no-{option}"] if engine.says_no else []
+        elif value is not None:
+            each = value if isinstance(value, list | tuple) else [value]
+            filled += [f"--{option}", *(part if isinstance(part, str) else json.dumps(part) for part in each)]
     return filled
 
 

@@ -14,8 +14,9 @@ from openlaunch.errors import (
 )
 from openlaunch.wire import routes
 
-NAMED_EVENTS = (routes.RESPONSES, routes.MESSAGES)
-"""Routes whose streams have names for their events."""
+_OF_ANTHROPIC = (routes.MESSAGES, routes.COUNT_TOKENS)
+NAMED_EVENTS = (routes.RESPONSES, *_OF_ANTHROPIC)
+"""Routes whose streams have names for their events, and whose errors do."""
 
 _OF_MESSAGES = {NotFound.status: "not_found_error", Forbidden.status: "permission_error"}
 
@@ -30,7 +31,7 @@ def error_document(error: APIError, request_id: str, route: str = "") -> dict[st
     }
     if route in NAMED_EVENTS:
         document |= {"type": "error", "message": error.message}
-    if route == routes.MESSAGES:
+    if route in _OF_ANTHROPIC:
         kind = "api_error" if error.status >= ServerError.status else _OF_MESSAGES.get(error.status)
         document["error"]["type"] = kind or _type_of(error)
     return document

@@ -60,6 +60,7 @@ WITH_STREAM_OPTIONS = (CHAT_COMPLETIONS, COMPLETIONS)
 """Where a stream says its usage when `stream_options` asks for it."""
 RESPONSES = "/v1/responses"
 MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
 RERANK = "/v1/rerank"
 SCORE = "/v1/score"
 SPEECH = "/v1/audio/speech"
@@ -68,7 +69,7 @@ TRANSLATIONS = "/v1/audio/translations"
 MODEL_FORMS = frozenset((TRANSCRIPTIONS, TRANSLATIONS))
 """Where a request is a form with a file, and not JSON."""
 MODEL_ROUTES = frozenset(
-    (CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, RERANK, SCORE, SPEECH)
+    (CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS, RERANK, SCORE, SPEECH)
 )
 """Where a request is JSON, which names its model."""
 

@@ -59,13 +59,26 @@ def response(given, tokens):
     return {**made, "model": given["model"], "usage": usage, "parallel_tool_calls": False, "tools": []}
 
 
-START = {
-    "/v1/responses": (),
-    "/v1/messages": (
-        named_event("message_start", message={"usage": {"input_tokens": 10, "output_tokens": 1}}),
-    ),
-}
-"""How streams begin whose events have names."""
+PLACE = {"item_id": "m-1", "output_index": 0, "content_index": 0}
+ITEM = {"id": "m-1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+PART = {"type": "output_text", "text": "", "annotations": []}
+
+
+def starts(path, given):
+    """How a stream begins whose events have names."""
+    if path == "/v1/messages":
+        return [named_event("message_start", message={"usage": {"input_tokens": 10, "output_tokens": 1}})]
+    if path != "/v1/responses":
+        return []
+    made = {**response(given, 0), "status": "in_progress", "output": [], "usage": None}
+    return [
+        named_event("response.created", response=made, sequence_number=0),
+        named_event("response.output_item.added", item=ITEM, output_index=0, sequence_number=1),
+        named_event("response.content_part.added", part=PART, **PLACE, sequence_number=2),
+    ]
+
+
+NAMED = ("/v1/responses", "/v1/messages")
 
 FORMS = ("/v1/audio/transcriptions",)
 
@@ -73,13 +86,13 @@ FORMS = ("/v1/audio/transcriptions",)
 def named(path, text):
     if path == "/v1/messages":
         return named_event("content_block_delta", delta={"type": "text_delta", "text": text})
-    return named_event("response.output_text.delta", delta=text, item_id="m-1", output_index=0)
+    return named_event("response.output_text.delta", delta=text, **PLACE, logprobs=[], sequence_number=3)
 
 
 def ends(path, given, tokens):
     if path == "/v1/messages":
         return named_event("message_delta", usage={"output_tokens": tokens}) + named_event("message_stop")
-    return named_event("response.completed", response=response(given, tokens))
+    return named_event("response.completed", response=response(given, tokens), sequence_number=4)
 
 
 def form(body):
@@ -134,7 +147,7 @@ class Engine(asyncio.Protocol):
             STREAMS[self] = None
             return None
         if given.get("stream") and fault != "json":
-            self.transport.write(EVENTS + b"".join(map(chunk, START.get(path, ()))))
+            self.transport.write(EVENTS + b"".join(map(chunk, starts(path, given))))
             STREAMS[self] = [given, 0, path]
             return None
         if ANSWER:
@@ -161,6 +174,8 @@ class Engine(asyncio.Protocol):
             return {**document, "results": [{"index": 0, "relevance_score": 0.5}]}
         if path == "/v1/responses":
             return response(given, tokens)
+        if path == "/v1/messages/count_tokens":
+            return {"input_tokens": 10}
         if path == "/v1/embeddings":
             data = [{"object": "embedding", "index": 0, "embedding": [0.5] * given.get("dimensions", 4)}]
             return {**document, "object": "list", "data": data}
@@ -184,10 +199,10 @@ class Engine(asyncio.Protocol):
         if sent < (given.get("max_tokens") or 3):
             stream[1] += 1
             text = " token" * given.get("width", 1)
-            self.transport.write(chunk(named(path, text) if path in START else piece(given, text)))
+            self.transport.write(chunk(named(path, text) if path in NAMED else piece(given, text)))
             return
         del STREAMS[self]
-        if path in START:
+        if path in NAMED:
             self.transport.write(chunk(ends(path, given, sent)) + b"0\r\n\r\n")
             return
         last = piece(given, "", "stop")

@@ -78,11 +78,12 @@ def test_shards_and_quantization_are_arguments_of_the_engine(raw):
         "num_shards": 2,
         "quantize": "awq",
         "served_model_name": "another",
+        "max_gpu_memory_utilization": 0.8,
         **HARDWARE,
     }
     assert raw.post(PATH, json=body).status_code == 200
     served = flavor(raw, "split")
-    assert "--tp-size 2 --quantization awq" in " ".join(served["command"])
+    assert "--tp-size 2 --quantization awq --mem-fraction-static 0.8" in " ".join(served["command"])
     assert served["openai"]["models"] == ["another"]
     listed = [
         [each["name"] for each in raw.get(PATH, params=params).json()["model_endpoints"]]

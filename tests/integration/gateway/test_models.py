@@ -260,7 +260,10 @@ def test_a_large_body_is_passed_on(raw, endpoint):
     assert answer.json()["choices"][0]["finish_reason"] == "stop"
 
 
-MORE = ["/v1/responses", "/v1/messages", "/v1/rerank", "/v1/audio/transcriptions"]
+MORE = [
+    *("/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
+    *("/v1/rerank", "/v1/audio/transcriptions"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -276,9 +279,13 @@ def test_responses_pass_through(call, client, more):
     streamed = call("responses.create", model="more", input="hello", stream=True)
     assert streamed["error"] is None
     assert [chunk["type"] for chunk in streamed["chunks"]] == [
+        *("response.created", "response.output_item.added", "response.content_part.added"),
         *["response.output_text.delta"] * 3,
         "response.completed",
     ]
+    helped = call("responses.stream", model="more", input="hello")
+    assert helped["error"] is None
+    assert helped["answer"]["output"][0]["content"][0]["text"] == " token" * 3
     broken = call(
         "responses.create", model="more", input="x", stream=True, max_output_tokens=9, extra_body=UNDONE
     )
@@ -301,6 +308,15 @@ def test_messages_pass_through_and_errors_have_the_shape_of_their_clients(raw, m
     missing = raw.post("/v1/messages", json={"model": "mor"})
     assert missing.status_code == 404
     assert (missing.json()["type"], missing.json()["error"]["type"]) == ("error", "not_found_error")
+
+
+def test_tokens_of_messages_are_counted_by_engines_that_can(raw, more):
+    body = {"model": "more", "messages": [{"role": "user", "content": "hello"}]}
+    assert raw.post("/v1/messages/count_tokens", json=body).json() == {"input_tokens": 10}
+    refused = raw.post("/v1/messages/count_tokens", json={**body, "model": "chat"})
+    assert (refused.status_code, refused.json()["type"]) == (400, "error")
+    assert refused.json()["error"]["type"] == "invalid_request_error"
+    assert "does not serve /v1/messages/count_tokens" in refused.json()["error"]["message"]
 
 
 def test_their_tokens_are_measured(client, raw, more):

@@ -192,6 +192,10 @@ _ANSWERED = {
     routes.EMBEDDINGS: ("create_embedding", "Have a model turn texts into vectors."),
     routes.RESPONSES: ("create_response", "Have a model answer, as OpenAI's Responses API has it."),
     routes.MESSAGES: ("create_message", "Have a model answer, as Anthropic's API has it."),
+    routes.COUNT_TOKENS: (
+        "count_message_tokens",
+        "Have a model's engine count the tokens of such a request.",
+    ),
     routes.RERANK: ("rerank", "Have a model put documents in the order in which they answer a query."),
     routes.SCORE: ("score", "Have a model say how alike texts are."),
 }

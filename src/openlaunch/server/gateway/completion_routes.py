@@ -140,6 +140,7 @@ class CompletionRoutes(ModelRoutes):
 
     exchange: type[Exchange] = CompletionExchange
     posted: Collection[bytes] = (_SYNC, _STREAM)
+    resumes = False
 
     def takes(self, method: bytes, path: bytes) -> bool:
         """Return whether a request is one of llm-engine's completions."""

@@ -184,7 +184,7 @@ class ModelCall(StreamCall):
             self.failed(_error_of(payload))
         else:
             if self._passes_on:
-                self._exchange.end(self._take_pieces(), self._headers)
+                self._send_last(b"")
             else:
                 if not self._used.total and self._status < _ERROR:
                     self._pay_estimate(len(self._gathered))
@@ -221,7 +221,7 @@ class ModelCall(StreamCall):
         if self._exchange.started:
             line = bytes(self._gathered).replace(b"\r", b"").replace(b"\n", b" ")
             end = b"" if self._status >= _ERROR else b"data: [DONE]\n\n"
-            self._exchange.end(b"data: %b\n\n%b" % (line, end), self._headers)
+            self._send_last(b"data: %b\n\n%b" % (line, end))
         else:
             self._exchange.respond_as_is(self._status or 200, self._headers, self._gathered)
 
@@ -229,11 +229,13 @@ class ModelCall(StreamCall):
         exchange = self._exchange
         self._counts.failed(str(error.status), self._seconds)
         if exchange.started:
-            exchange.end(
-                self._take_pieces() + error_event(error, exchange.request_id, exchange.route), self._headers
-            )
+            self._send_last(error_event(error, exchange.request_id, exchange.route))
         else:
             exchange.fail(error)
+
+    def _send_last(self, last: bytes) -> None:
+        """Send what is left of a stream, and its end."""
+        self._exchange.end(self._take_pieces() + last, self._headers)
 
 
 def _error_of(payload: Body) -> APIError:

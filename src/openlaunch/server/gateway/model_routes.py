@@ -18,14 +18,18 @@ from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
-from openlaunch.server.gateway.inflating import Inflater, is_encoded
+from openlaunch.server.gateway.inflating import Inflater
+from openlaunch.server.gateway.keyed_model_calls import KeyedModelCall, answer_again
 from openlaunch.server.gateway.model_calls import ModelCall
 from openlaunch.server.gateway.model_exchange import ModelExchange
 from openlaunch.server.gateway.model_names import Found, ModelNames, Served
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.response import JSON
-from openlaunch.server.gateway.sync_routes import SyncRoutes
+from openlaunch.server.gateway.resumable import Replay
+from openlaunch.server.gateway.resumable_model_calls import ResumableModelCall, raw_events
+from openlaunch.server.gateway.sync_routes import SyncRoutes, keyed_stream
+from openlaunch.server.prediction.idempotency import idempotency_key, keyed
 from openlaunch.server.prediction.inputs import (
     ModelInput,
     as_request,
@@ -37,11 +41,16 @@ from openlaunch.server.prediction.inputs import (
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.wire import routes
+from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
 from openlaunch_worker.frames import Body
 
 _POSTED = {path.encode(): path for path in routes.MODEL_ROUTES | routes.MODEL_FORMS} | {
     given.encode(): path for given, path in routes.MODEL_ROUTES_V2.items()
 }
+_RESUME, _LAST_EVENT_ID = RESUME.encode(), LAST_EVENT_ID.encode()
+_ASKS_MORE = frozenset((_RESUME, _LAST_EVENT_ID, b"idempotency-key", b"content-encoding"))
+"""Headers of requests that have more to them than what most have."""
+
 _MODELS = re.compile(routes.MODELS.encode() + rb"(?:/(.+))?")
 
 
@@ -50,6 +59,8 @@ class ModelRoutes:
 
     exchange: type[Exchange] = ModelExchange
     posted: Collection[bytes] = _POSTED
+    resumes = True
+    """Whether streams can be resumed."""
 
     def __init__(
         self,
@@ -76,10 +87,16 @@ class ModelRoutes:
         assert isinstance(exchange, ModelExchange)
         path = exchange.scope["raw_path"]
         if (route := _POSTED.get(path)) is not None:
-            caller = self._spend(exchange)
-            if self._run_now(exchange, caller, route):
-                return
-            answer = self._run(exchange, caller, route)
+            asks_more = not _ASKS_MORE.isdisjoint([name for name, _ in exchange.scope["headers"]])
+            if asks_more and (last_event_id := header(exchange.scope, _LAST_EVENT_ID)):
+                answer = self._resume(
+                    exchange, self._resolver.authenticate(exchange.scope), route, last_event_id
+                )
+            else:
+                caller = self._spend(exchange)
+                if not asks_more and self._run_now(exchange, caller, route):
+                    return
+                answer = self._run(exchange, caller, route)
         else:
             found = _MODELS.fullmatch(path)
             model = None if found is None or found[1] is None else unquote(found[1].decode())
@@ -106,7 +123,7 @@ class ModelRoutes:
 
     def _run_now(self, exchange: ModelExchange, caller: Principal, route: str) -> bool:
         """Do what `_run` does where there is nothing to wait for, as with most requests; else return False."""
-        if len(exchange.body) > QUICK_BYTES or route in routes.MODEL_FORMS or is_encoded(exchange.scope):
+        if len(exchange.body) > QUICK_BYTES or route in routes.MODEL_FORMS:
             return False
         asked = check_model(exchange.body)
         found = self._names.known(caller.owner, asked.model)
@@ -130,6 +147,15 @@ class ModelRoutes:
         found = await self._names.find(caller.owner, asked.model)
         await counted(found.lane, self._prepare(exchange, caller, route, asked, found))
 
+    async def _resume(
+        self, exchange: ModelExchange, caller: Principal, route: str, last_event_id: bytes
+    ) -> None:
+        """Resume a stream of the model that the body names, as the request that began it did."""
+        await self._inflater.inflate(exchange, caller.owner)
+        asked = await self._read(exchange, caller.owner, route)
+        found = await self._names.find(caller.owner, asked.model)
+        self._sync.resume(exchange, caller.owner, found.lane.endpoint.id, last_event_id)
+
     async def _read(self, exchange: ModelExchange, owner: str, route: str) -> ModelInput:
         """Read which model the body is for."""
         if route in routes.MODEL_FORMS:
@@ -145,7 +171,37 @@ class ModelRoutes:
             asked = asked._replace(body=await self._renamed(owner, asked, known_as))
         adds_usage = _adds_usage(asked, route)
         body = await self._names.with_usage(owner, asked) if adds_usage else asked.body
-        self._start(exchange, caller, route, asked, found.lane, body, adds_usage=adds_usage)
+        if (key := idempotency_key(exchange.scope)) is not None:
+            await self._start_keyed(exchange, caller, route, asked, found.lane, key)
+            return
+        resumes = None
+        if asked.is_stream and self.resumes and (asks := header(exchange.scope, _RESUME)) is not None:
+            resumes = self._sync.streams.new_id(asks)
+        self._start(exchange, caller, route, asked, found.lane, body, adds_usage=adds_usage, resumes=resumes)
+
+    async def _start_keyed(
+        self, exchange: ModelExchange, caller: Principal, route: str, asked: ModelInput, lane: Lane, key: str
+    ) -> None:
+        """Run a request with an Idempotency-Key, unless it has an answer already, which is given again."""
+        if asked.is_stream:
+            raise keyed_stream()
+        streams, answers, deadline = self._sync.streams, self._sync.answers, self._sync.deadline(lane, None)
+        request = await keyed(key, f"{lane.endpoint.id}{route}", exchange.body)
+        if (stored := await answers.begin(caller.owner, request, deadline)) is not None:
+            await answer_again(exchange, answers, stored)
+            return
+        answers.warn_of_second_run(caller.owner, request)
+        call = KeyedModelCall(
+            streams,
+            exchange,
+            Payer(self._budgets, lane, caller.account),
+            _sent(exchange, route, asked, asked.body),
+            deadline,
+            answers=answers,
+            tasks=self._tasks,
+            keyed=request,
+        )
+        submit(call, exchange, lane, call.owner, streams.deadlines)
 
     def _start(
         self,
@@ -157,17 +213,18 @@ class ModelRoutes:
         body: Body,
         *,
         adds_usage: bool,
+        resumes: str | None = None,
     ) -> None:
-        exchange.body = b""
-        streams = self._sync.streams
-        call = ModelCall(
-            streams,
-            exchange,
-            Payer(self._budgets, lane, caller.account),
-            as_request(body, route, None if asked.place is None else _content_type(exchange)),
-            self._sync.deadline(lane, None),
-            adds_usage=adds_usage,
-        )
+        """Give a request to a worker; `resumes` is the id of a stream that can be resumed."""
+        streams, deadline = self._sync.streams, self._sync.deadline(lane, None)
+        payer, sent = Payer(self._budgets, lane, caller.account), _sent(exchange, route, asked, body)
+        if resumes is None:
+            call = ModelCall(streams, exchange, payer, sent, deadline, adds_usage=adds_usage)
+        else:
+            replay = Replay(resumes, caller.owner, lane.endpoint.id, split=raw_events)
+            call = ResumableModelCall(
+                streams, exchange, payer, sent, deadline, adds_usage=adds_usage, replay=replay
+            )
         submit(call, exchange, lane, call.owner, streams.deadlines)
         if asked.is_stream:
             streams.heartbeats.add(call)
@@ -183,6 +240,12 @@ class ModelRoutes:
 def _adds_usage(asked: ModelInput, route: str) -> bool:
     """Return whether the server has to ask for the usage of a stream, because the caller does not."""
     return asked.is_stream and route in routes.WITH_STREAM_OPTIONS and not asked.asks_usage
+
+
+def _sent(exchange: ModelExchange, route: str, asked: ModelInput, body: Body) -> Body:
+    """Return what a worker is sent, in the place of the body that came."""
+    exchange.body = b""
+    return as_request(body, route, None if asked.place is None else _content_type(exchange))
 
 
 def _content_type(exchange: ModelExchange) -> str:

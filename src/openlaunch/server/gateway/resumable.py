@@ -7,7 +7,7 @@ that event.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -29,10 +29,18 @@ class Replay:
 
     __slots__ = (
         *("_events", "_prefix", "attached", "endpoint_id", "ended", "give_up"),
-        *("headers", "id", "last", "owner", "size", "timer"),
+        *("_split", "headers", "id", "last", "owner", "size", "timer"),
     )
 
-    def __init__(self, stream_id: str, owner: str, endpoint_id: str, last: int = 0) -> None:
+    def __init__(
+        self,
+        stream_id: str,
+        owner: str,
+        endpoint_id: str,
+        last: int = 0,
+        split: Callable[[Body], Iterator[Body | memoryview]] = events_in,
+    ) -> None:
+        """Begin behind the event `last`; `split` gives the events of a piece, without their ends."""
         self.id = stream_id
         self.owner = owner
         self.endpoint_id = endpoint_id
@@ -48,6 +56,7 @@ class Replay:
         self.give_up: Callable[[], None]
         """What that does, where there is such a wait."""
         self._prefix = f"id: {stream_id}-".encode()
+        self._split = split
         self._events: deque[bytes] = deque()
         self._answer_after(0)
 
@@ -58,7 +67,7 @@ class Replay:
         """Number and hold the events of a piece, which are whole, and return them as they are sent."""
         events = [
             b"".join((self._prefix, b"%d\n" % number, event, b"\n\n"))
-            for number, event in enumerate(events_in(data), self.last + 1)
+            for number, event in enumerate(self._split(data), self.last + 1)
         ]
         self._events += events
         self.last += len(events)

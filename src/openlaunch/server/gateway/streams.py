@@ -9,7 +9,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from openlaunch.errors import APIError, BadRequest, Unavailable
 from openlaunch.server.asgi import STREAM_HEADERS, header, headers_of
@@ -45,12 +45,26 @@ _RESUME = RESUME.encode()
 _END_LENGTH = len(answers.END_EVENT)
 
 
+class Resumed(Protocol):
+    """A stream to which its client may come back."""
+
+    cancelled: bool
+
+    def resume(self, exchange: Exchange, number: int) -> None:
+        """Send what comes after this event on another connection, and close the one there was."""
+        ...
+
+    def give_up(self) -> None:
+        """Stop the work: no client will come back for it."""
+        ...
+
+
 class Streams:
     """What all streams share: their deadlines, one write for each turn of the loop, and those that can be resumed."""
 
     def __init__(self, settings: StreamSettings, deadlines: Deadlines) -> None:
         self.deadlines = deadlines
-        self.resumables: Resumables[Stream] = Resumables(settings, asyncio.get_running_loop())
+        self.resumables: Resumables[Resumed] = Resumables(settings, asyncio.get_running_loop())
         self.elsewhere: StreamsElsewhere | None = None
         """Where other servers of the cluster can be reached."""
         self.heartbeats = Heartbeats(asyncio.get_running_loop())
@@ -63,17 +77,23 @@ class Streams:
     ) -> StreamCall:
         """Give a request to a worker, resumable if the request asks for that and the server allows it."""
         asked, replay = header(exchange.scope, _RESUME), None
-        if asked is not None and self.resumables.seconds:
-            if asked != b"true":
-                given = repr(asked[:80].decode("latin-1"))
-                raise BadRequest(f"{RESUME} is {given}: send 'true', or leave the header out")
-            name = "" if self.elsewhere is None else self.elsewhere.name
-            replay = Replay(name + secrets.token_hex(8), owner, lane.endpoint.id)
+        if asked is not None and (stream_id := self.new_id(asked)) is not None:
+            replay = Replay(stream_id, owner, lane.endpoint.id)
         end = END_COMMENT if asked is None else END_EVENT
         stream = Stream(self, exchange, owner, predict_input, deadline, end, replay)
         submit(stream, exchange, lane, owner, self.deadlines)
         self.heartbeats.add(stream)
         return stream
+
+    def new_id(self, asked: bytes) -> str | None:
+        """Return an id for a stream that is asked to be resumable by this value; None: the server allows none."""
+        if not self.resumables.seconds:
+            return None
+        if asked != b"true":
+            given = repr(asked[:80].decode("latin-1"))
+            raise BadRequest(f"{RESUME} is {given}: send 'true', or leave the header out")
+        name = "" if self.elsewhere is None else self.elsewhere.name
+        return name + secrets.token_hex(8)
 
     async def take_up(
         self, left_work: "LeftWork", lane: Lane, owner: str, stream_id: str, deadline: float

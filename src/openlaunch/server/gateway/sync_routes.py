@@ -19,7 +19,7 @@ from openlaunch.server.gateway.calls import Calls
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
-from openlaunch.server.gateway.streams import Stream, Streams, stream_name
+from openlaunch.server.gateway.streams import Resumed, Streams, stream_name
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.file_ids import FilesById
 from openlaunch.server.prediction.forms import Form
@@ -77,6 +77,11 @@ class SyncRoutes:
             left_work,
         )
 
+    @property
+    def answers(self) -> Answers:
+        """The answers to requests with an Idempotency-Key."""
+        return self._calls.answers
+
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
         """Return the handlers by method and path."""
         return {
@@ -87,11 +92,17 @@ class SyncRoutes:
 
     def _stream(self, exchange: Exchange) -> None:
         if last_event_id := header(exchange.scope, _LAST_EVENT_ID):
-            owner = self._resolver.authenticate(exchange.scope).owner
-            resume = partial(self._with_stream, exchange, b"POST", last_event_id, _resume)
-            self.streams.in_turn(exchange, owner, resume)
+            endpoint_id = query_value(exchange.scope, b"model_endpoint_id")
+            self.resume(
+                exchange, self._resolver.authenticate(exchange.scope).owner, endpoint_id, last_event_id
+            )
         else:
             self._predict(EndpointType.STREAMING, exchange)
+
+    def resume(self, exchange: Exchange, owner: str, endpoint_id: str, last_event_id: bytes) -> None:
+        """Have the client resume the stream of this event, in the turn of its owner."""
+        resume = partial(self._with_stream, exchange, b"POST", endpoint_id, last_event_id, _resume)
+        self.streams.in_turn(exchange, owner, resume)
 
     def _stop_stream(self, exchange: Exchange) -> None:
         """End a resumable stream to which its client will not come back."""
@@ -100,18 +111,19 @@ class SyncRoutes:
         if not last_event_id:
             text = "the header Last-Event-ID is missing: it names the stream"
             raise BadRequest(text, code="missing_parameter")
-        self._with_stream(exchange, b"DELETE", last_event_id, _stop)
+        endpoint_id = query_value(exchange.scope, b"model_endpoint_id")
+        self._with_stream(exchange, b"DELETE", endpoint_id, last_event_id, _stop)
 
     def _with_stream(
         self,
         exchange: Exchange,
         method: bytes,
+        endpoint_id: str,
         last_event_id: bytes,
-        use: Callable[[Exchange, Stream, int], None],
+        use: Callable[[Exchange, Resumed, int], None],
     ) -> None:
         """Find a stream, and use it with the number of its event; where another server has it, that one answers."""
-        owner = self._resolver.authenticate(exchange.scope).owner
-        endpoint_id, elsewhere = query_value(exchange.scope, b"model_endpoint_id"), self.streams.elsewhere
+        owner, elsewhere = self._resolver.authenticate(exchange.scope).owner, self.streams.elsewhere
         try:
             stream, number = self.streams.resumables.find(owner, endpoint_id, last_event_id)
         except NotFound as unknown:
@@ -133,14 +145,14 @@ class SyncRoutes:
         owner: str,
         server: str,
         last_event_id: bytes,
-        use: Callable[[Exchange, Stream, int], None],
+        use: Callable[[Exchange, Resumed, int], None],
         unknown: NotFound,
     ) -> None:
         """Have the server answer that has the stream; where none has, take it up from the node that has kept it."""
         elsewhere = self.streams.elsewhere
         stream_id, _, number = last_event_id.decode("latin-1").rpartition("-")
         name = "" if lane is None else stream_name(owner, lane.endpoint.id, stream_id)
-        stream = await self._taken_up(lane, owner, stream_id, name, number)
+        stream: Resumed | None = await self._taken_up(lane, owner, stream_id, name, number)
         if stream is None and server and elsewhere is not None:
             try:
                 await elsewhere.answer(exchange, method, server, name, unknown)
@@ -156,7 +168,7 @@ class SyncRoutes:
 
     async def _taken_up(
         self, lane: Lane | None, owner: str, stream_id: str, name: str, number: str
-    ) -> Stream | None:
+    ) -> Resumed | None:
         """Take up a stream whose server is gone; None where no node has it, or another server by now."""
         left_work = self._left_work
         if left_work is None or lane is None or name not in left_work or not number.isdecimal():
@@ -278,17 +290,20 @@ class SyncRoutes:
 
 def _refuse_keyed_stream(key: str | None, lane: Lane) -> None:
     if key is not None and lane.endpoint.endpoint_type is EndpointType.STREAMING:
-        text = (
-            "a stream's items are not stored, so it can't have an Idempotency-Key: send the request without"
-        )
-        raise BadRequest(text, code="idempotency_of_stream")
+        raise keyed_stream()
 
 
-def _resume(exchange: Exchange, stream: Stream, number: int) -> None:
+def keyed_stream() -> BadRequest:
+    """Make the error of a stream that has an Idempotency-Key."""
+    text = "a stream's items are not stored, so it can't have an Idempotency-Key: send the request without"
+    return BadRequest(text, code="idempotency_of_stream")
+
+
+def _resume(exchange: Exchange, stream: Resumed, number: int) -> None:
     stream.resume(exchange, number)
 
 
-def _stop(exchange: Exchange, stream: Stream, number: int) -> None:
+def _stop(exchange: Exchange, stream: Resumed, number: int) -> None:
     done = stream.cancelled
     stream.give_up()
     exchange.respond(b'{"cancelled": false}' if done else b'{"cancelled": true}')

@@ -9,6 +9,7 @@ _OPERATIONS = {
     routes.RERANK: "rerank",
     routes.SCORE: "score",
     routes.SPEECH: "speech",
+    routes.COUNT_TOKENS: "count_tokens",
 } | dict.fromkeys(routes.MODEL_FORMS, "transcription")
 
 

@@ -57,6 +57,7 @@ LOAD_SECONDS = 1800
 _ONE = routes.LLM_ENDPOINTS + "/{name:path}"
 _CARD_FIELDS = set(ModelCard.model_fields) - {"engine_args"}
 _SHARDS = {Framework.VLLM: "tensor_parallel_size", Framework.SGLANG: "tp_size"}
+_MEMORY = {Framework.VLLM: "gpu_memory_utilization", Framework.SGLANG: "mem_fraction_static"}
 _OURS = ("revision", "served_model_name", "max_gpu_memory_utilization", "huggingface_repo")
 """Arguments that are not passed on as they are."""
 
@@ -272,7 +273,7 @@ def _served(card: ModelCard, name: str) -> tuple[CommandFlavor, list[str]]:
     if card.chat_template_override is not None:
         own["chat_template"] = card.chat_template_override
     if (share := args.get("max_gpu_memory_utilization")) is not None:
-        own["gpu_memory_utilization"] = share
+        own[_MEMORY[framework]] = share
     passed = own | {key: value for key, value in args.items() if key not in _OURS}
     for key in passed:
         if not key.isidentifier():

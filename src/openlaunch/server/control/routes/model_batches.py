@@ -30,8 +30,8 @@ from openlaunch.wire.model_batches import (
     RequestCounts,
 )
 
-BATCHED = routes.MODEL_ROUTES - {routes.SPEECH}
-"""Routes whose answers are JSON, as lines of a file are."""
+BATCHED = routes.MODEL_ROUTES - {routes.SPEECH, routes.COUNT_TOKENS}
+"""Routes of which a model makes answers in JSON, as lines of a file are."""
 MAX_INPUT_BYTES = 200 * 1024 * 1024
 
 Limit = Annotated[int, Query(ge=1, le=100)]
