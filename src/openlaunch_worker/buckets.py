@@ -1,4 +1,4 @@
-"""Objects of a bucket that speaks S3, signed with the keys of the environment, if it has some."""
+"""Objects of a bucket, of S3, Google or Azure, signed with the keys of the environment, if it has some."""
 
 import datetime as dt
 import hashlib
@@ -8,25 +8,42 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
+from openlaunch_worker.azure_blobs import Container
 from openlaunch_worker.hubs import Progress
 from openlaunch_worker.prefetch_urls import Source
-from openlaunch_worker.resuming import Download, Failed, missing, read_document
+from openlaunch_worker.resuming import Download, Failed, Headers, missing, no_headers, read_document
 
 _NO_BODY: Final = hashlib.sha256(b"").hexdigest()
 MAX_OBJECTS: Final = 100_000
 
 
+class Bucket(Protocol):
+    """What objects are fetched from."""
+
+    def url(self, key: str) -> str:
+        """Return the URL of an object."""
+        ...
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the objects below a prefix, and their sizes."""
+        ...
+
+
 def fetch(cache: Path, source: Source, progress: Progress) -> None:
     """Have an object, or all below a key that ends with `/`."""
-    base = _base(source.at)
+    bucket: Bucket = Container(source) if source.scheme == "az" else S3Bucket(source)
     if not source.path.endswith("/"):
         progress.expect(0)
-        _download(base, source.path, cache / source.place, progress)
+        _download(bucket, source.path, cache / source.place, progress)
         return
-    found = list(_listed(base, source.path))
+    found = []
+    for each in bucket.listed(source.path):
+        found.append(each)
+        if len(found) > MAX_OBJECTS:
+            raise Failed(f"there are over {MAX_OBJECTS} objects below {source.path!r}")
     if not found:
         raise Failed(f"there is nothing below {source.path!r}")
     place = cache / source.place
@@ -42,12 +59,28 @@ def fetch(cache: Path, source: Source, progress: Progress) -> None:
         if target.exists():
             progress.came(size)
         else:
-            _download(base, key, target, progress)
+            _download(bucket, key, target, progress)
 
 
-def _download(base: str, key: str, target: Path, progress: Progress) -> None:
-    url = f"{base}/{quote(key)}"
-    Download(url, target, partial(signature, url), progress.came).run()
+def _download(bucket: Bucket, key: str, target: Path, progress: Progress) -> None:
+    url = bucket.url(key)
+    headers: Headers = partial(signature, url) if isinstance(bucket, S3Bucket) else no_headers
+    Download(url, target, headers, progress.came).run()
+
+
+class S3Bucket:
+    """A bucket that speaks S3, as that of Google Cloud Storage does."""
+
+    def __init__(self, source: Source) -> None:
+        self._base = (_google if source.scheme == "gs" else _base)(source.at)
+
+    def url(self, key: str) -> str:
+        """Return the URL of an object, of which each request is signed by its headers."""
+        return f"{self._base}/{quote(key)}"
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the objects below a prefix, and their sizes."""
+        return _listed(self._base, prefix)
 
 
 def _base(bucket: str) -> str:
@@ -56,23 +89,27 @@ def _base(bucket: str) -> str:
     return f"https://{bucket}.s3.{_region()}.amazonaws.com"
 
 
+def _google(bucket: str) -> str:
+    return (
+        f"{os.environ.get('GOOGLE_STORAGE_ENDPOINT', 'https://storage.googleapis.com').rstrip('/')}/{bucket}"
+    )
+
+
 def _region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def _listed(base: str, prefix: str) -> Iterator[tuple[str, int]]:
     more: dict[str, str] = {}
-    count = 0
     while True:
         query = {"list-type": "2", "prefix": prefix, **more}
         url = f"{base}/?{urlencode(sorted(query.items()), quote_via=quote)}"
         root = ET.fromstring(read_document(url, partial(signature, url)))  # noqa: S314 -- of the owner's bucket
         space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
         for each in root.iter(f"{space}Contents"):
-            count += 1
             yield each.findtext(f"{space}Key", ""), int(each.findtext(f"{space}Size", "0"))
         token = root.findtext(f"{space}NextContinuationToken")
-        if not token or count > MAX_OBJECTS:
+        if not token:
             return
         more = {"continuation-token": token}
 

@@ -88,12 +88,12 @@ class ResponseParser:
         return behind
 
     def _status_of(self, head: bytes) -> int:
-        first, *lines = head.split(b"\n")
+        first, _, rest = head.partition(b"\n")
         if (status := _STATUS.match(first.removesuffix(b"\r"))) is None:
             raise _not_http(first)
         self.headers.clear()
-        for line in lines:
-            name, colon, value = line.decode("latin-1").partition(":")
+        for line in rest.decode("latin-1").split("\n") if rest else ():
+            name, colon, value = line.partition(":")
             if not colon:
                 raise BodyError("its answer has a header without a colon")
             name, value = name.lower(), value.strip()

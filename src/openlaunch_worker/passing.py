@@ -4,7 +4,8 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.frames import MIN_CHUNK_BYTES, Kind
@@ -131,18 +132,14 @@ class PassedAnswer(Stream):
             self._break_off(f"its answer has the Content-Encoding {coding!r}, which was not asked for")
         elif 300 <= status < 400:
             self._break_off(f"it answered {status}, which is a redirect")
-        elif odd := [
-            name for name in PASSED_HEADERS if PASSED_VALUE.fullmatch(headers.get(name, "")) is None
-        ]:
-            self._break_off(
-                f"its answer has a {odd[0]} that is longer than 500 characters, or not plain ASCII"
-            )
         else:
-            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            self._is_events = kind == EVENTS and status < 300
-            passed = {name: headers[name] for name in PASSED_HEADERS if name in headers}
-            document: dict[str, Any] = {"status": status, "headers": passed}
-            self._outbox.control(Kind.HEAD, self._request_id, json.dumps(document).encode())
+            try:
+                passed = _passed_head(status, *map(headers.get, PASSED_HEADERS))
+            except ValueError as error:
+                self._break_off(str(error))
+            else:
+                self._is_events, payload = passed
+                self._outbox.control(Kind.HEAD, self._request_id, payload)
 
     def body(self, data: bytes) -> None:
         if self._on_over is None:
@@ -196,8 +193,11 @@ class PassedAnswer(Stream):
         return whole
 
     def _pass(self, data: bytes) -> None:
+        is_first = not self._produced and self._is_events
         self._produced += max(MIN_CHUNK_BYTES, len(data))
         self._outbox.chunk(self._request_id, data)
+        if is_first:
+            self._outbox.flush()  # the client waits for it
         if self.is_full() and self._connection is not None:
             self._is_paused = True
             self._connection.pause()
@@ -234,6 +234,23 @@ class PassedAnswer(Stream):
         self.broken(reason)
 
 
+@lru_cache(maxsize=64)  # a server's answers have few
+def _passed_head(status: int, *values: str | None) -> tuple[bool, bytes]:
+    """Return whether an answer is events, and what is said of it to the client.
+
+    Raise ValueError for a header that can't be passed on; `values` are those of `PASSED_HEADERS`.
+    """
+    passed = {name: value for name, value in zip(PASSED_HEADERS, values, strict=True) if value is not None}
+    for name, value in passed.items():
+        if PASSED_VALUE.fullmatch(value) is None:
+            raise ValueError(
+                f"its answer has a {name} that is longer than 500 characters, or not plain ASCII"
+            )
+    kind = passed.get("content-type", "").partition(";")[0].strip().lower()
+    document = json.dumps({"status": status, "headers": passed}).encode()
+    return kind == EVENTS and status < 300, document
+
+
 def _says(events: bytes, word: bytes) -> bool:
     lines = tuple(field + word for field in (b"data: ", b"data:", b"event: ", b"event:"))
     return any(line.rstrip() in lines for line in events.splitlines())
@@ -243,10 +260,15 @@ def split_request(body: bytes) -> tuple[str, str, bytes]:
     """Return the route, the Content-Type and the args of a request, which begins with its `destination_path`."""
     head, found, args = body.partition(b', "args": ')
     try:
-        names = json.loads(f"{head.decode()}}}")
-        route, content_type = names["destination_path"], str(names.get("content_type", "application/json"))
+        route, content_type = _named(head)
     except (ValueError, KeyError, TypeError, AttributeError):
         found = b""
     if not found:
         raise Refusal("the request does not begin with its destination_path and args", _BAD_INPUT)
-    return str(route), content_type, args[:-1]
+    return route, content_type, args[:-1]
+
+
+@lru_cache(maxsize=64)  # requests of clients have few, and those of batches are not waited for
+def _named(head: bytes) -> tuple[str, str]:
+    names = json.loads(f"{head.decode()}}}")
+    return str(names["destination_path"]), str(names.get("content_type", "application/json"))

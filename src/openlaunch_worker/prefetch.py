@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from openlaunch_worker import buckets, hubs
-from openlaunch_worker.prefetch_urls import Source, masked, shown, source_of
+from openlaunch_worker.prefetch_urls import BUCKETS, Source, masked, shown, source_of
 from openlaunch_worker.resuming import Download, Failed, check_room, no_headers
 
 TELL_SECONDS: Final = 0.5
@@ -72,7 +72,7 @@ def fetch(cache: Path, source: Source, max_bytes: int) -> None:
             hubs.fetch(cache, source, progress)
         elif is_ready(cache, source):
             return
-        elif source.scheme == "s3":
+        elif source.scheme in BUCKETS:
             buckets.fetch(cache, source, progress)
         else:
             progress.expect(0)

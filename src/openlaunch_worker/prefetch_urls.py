@@ -5,7 +5,8 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-FORMS: Final = "https://HOST/PATH, s3://BUCKET/KEY or hf://ORG/REPO@REVISION"
+BUCKETS: Final = ("s3", "gs", "az")
+FORMS: Final = "https://HOST/PATH, s3://BUCKET/KEY (gs://, az://) or hf://ORG/REPO@REVISION"
 _HUB: Final = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w.%-]+))?((?:/[^/]+)*)/?")
 MAX_URL: Final = 2000
 _MASK: Final = "hidden-"
@@ -33,12 +34,12 @@ def source_of(url: str) -> Source:
     if scheme == "hf" and colon:
         return _of_hub(url, rest)
     parts = urlsplit(url)
-    if scheme not in ("https", "http", "s3") or not parts.hostname or parts.path in ("", "/"):
+    if scheme not in ("https", "http", *BUCKETS) or not parts.hostname or parts.path in ("", "/"):
         raise ValueError(f"{shown(url)!r} is none of {FORMS}")
     if parts.username or parts.password:
         raise ValueError(f"{shown(url)!r} has a password in it, which others could see: use a secret")
     at = parts.netloc
-    path = unquote(parts.path).lstrip("/") if scheme == "s3" else parts.path
+    path = unquote(parts.path).lstrip("/") if scheme in BUCKETS else parts.path
     return Source(url, scheme, at, path, "", _place(scheme, at.replace(":", "_"), unquote(parts.path)))
 
 

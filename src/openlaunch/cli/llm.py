@@ -11,6 +11,7 @@ from openlaunch.cli.endpoints import Timeout, Wait
 from openlaunch.cli.inputs import pairs
 from openlaunch.cli.output import Json, as_printed, emit, emit_rows, note, say_status, waiting, when
 from openlaunch.cli.settings import given, with_settings
+from openlaunch.client.operations import llm
 
 app = typer.Typer(help="Language models: endpoints that speak OpenAI.", no_args_is_help=True)
 
@@ -27,8 +28,8 @@ def deploy_llm(
     model: Annotated[
         str,
         typer.Option(
-            help="The weights: hf://ORG/REPO@REVISION, s3://BUCKET/KEY or https://, which are fetched into the "
-            "cache, or file:///PATH of a file or folder that workers see."
+            help="The weights: hf://ORG/REPO@REVISION, s3://BUCKET/KEY, gs://, az:// or https://, which are fetched "
+            "into the cache, or file:///PATH of a file or folder that workers see."
         ),
     ],
     engine: Annotated[str, typer.Option(help="llamacpp, vllm or sglang.")] = "vllm",
@@ -41,6 +42,14 @@ def deploy_llm(
         typer.Option(
             metavar="REQUIREMENT",
             help="Such as vllm==0.11.0; may be given several times.  [default: the engine]",
+        ),
+    ] = None,
+    route: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Route of OpenAI's API that the engine serves, such as /v1/responses; may be given several times."
+            "  [default: chats, completions and embeddings]",
         ),
     ] = None,
     alias: Annotated[
@@ -71,6 +80,7 @@ def deploy_llm(
             engine=engine,
             engine_args=args,
             requirements=requirement,
+            model_routes=route or llm.DEFAULT_ROUTES,
             aliases=alias or (),
             sleeps=sleeps,
             wait=wait,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from openlaunch.errors import Unprocessable
-from openlaunch_worker.prefetch_urls import source_of
+from openlaunch_worker.prefetch_urls import BUCKETS, source_of
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 """Environment variables by which an engine fetches nothing, because what it serves is there."""
@@ -128,12 +128,12 @@ def folder_of(model: str) -> tuple[str, list[str]]:
     parts = urlsplit(model)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return unquote(parts.path), []
-    if parts.scheme in ("hf", "s3", "https"):
+    if parts.scheme in ("hf", "https", *BUCKETS):
         try:
             return f"$OPENLAUNCH_CACHE/{source_of(model).place}", [model]
         except ValueError as error:
             raise Unprocessable(f"model: {error}") from None
     raise Unprocessable(
-        f"model: {model[:200]!r} is neither hf://ORG/REPO@REVISION, s3://BUCKET/KEY nor https://, from where weights "
-        "are fetched into the cache, nor file:///PATH, a file or folder that workers see"
+        f"model: {model[:200]!r} is neither hf://ORG/REPO@REVISION, s3://BUCKET/KEY, gs://, az:// nor https://, from "
+        "where weights are fetched into the cache, nor file:///PATH, a file or folder that workers see"
     )

@@ -22,8 +22,8 @@ from openlaunch_worker.prefetch_urls import source_of
 
 DOWNLOADS = 4
 """Downloads at a time, up to half of them of one owner."""
-_OF_DOWNLOADS = ("HF_TOKEN", "HF_ENDPOINT")
-"""The variables of an endpoint by which its downloads find and open what they fetch, beside those of AWS_."""
+_OF_DOWNLOADS = ("HF_TOKEN", "HF_ENDPOINT", "AWS_", "GOOGLE_STORAGE_", "AZURE_STORAGE_")
+"""How the variables of an endpoint begin by which its downloads find and open what they fetch."""
 
 
 class ModelCaches:
@@ -74,7 +74,7 @@ class ModelCaches:
             step = _step(line)
             said(line) if step is None else does(step)
 
-        wanted = {name: v for name, v in environ.items() if name in _OF_DOWNLOADS or name.startswith("AWS_")}
+        wanted = {name: v for name, v in environ.items() if name.startswith(_OF_DOWNLOADS)}
         async with self._turns.of(owner):
             lines = await self._run(owner, "prefetch", urls, wanted, take)
         if lines is not None:

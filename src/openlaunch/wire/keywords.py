@@ -87,8 +87,8 @@ class EndpointKeywords(TypedDict, total=False):
     ]
     prefetch: Annotated[
         list[str] | None,
-        "What is downloaded into the owner's cache before a worker starts: hf://ORG/REPO@REVISION, s3://BUCKET/KEY "
-        "or https:// URLs. Giving some replaces all. Default: nothing.",
+        "What is downloaded into the owner's cache before a worker starts: hf://ORG/REPO@REVISION, s3://BUCKET/KEY, "
+        "gs://, az:// or https:// URLs. Giving some replaces all. Default: nothing.",
     ]
     labels: Annotated[dict[str, str] | None, "Labels of the endpoint, shown with it. Default: none."]
     post_inference_hooks: Annotated[

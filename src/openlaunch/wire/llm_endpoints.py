@@ -43,8 +43,8 @@ class _LLMSettings(EndpointSettings):
     checkpoint_path: str | None = Field(
         default=None,
         max_length=2000,
-        description="The weights: hf://ORG/REPO@REVISION, s3://BUCKET/KEY, https:// of a file, or file:///PATH. "
-        "Default: `model_name` at Hugging Face, at `revision`.",
+        description="The weights: hf://ORG/REPO@REVISION, s3://BUCKET/KEY (gs://, az://), https:// of a file, or "
+        "file:///PATH. Default: `model_name` at Hugging Face, at `revision`.",
     )
     chat_template_override: str | None = Field(default=None, max_length=100_000)
     endpoint_type: Literal["streaming"] | None = None

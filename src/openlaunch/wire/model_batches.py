@@ -41,6 +41,9 @@ class CreateBatchRequest(BaseModel):
         description="Time after which what is not done ends as expired, such as 24h; at most 30d.",
     )
     metadata: Metadata | None = Field(default=None, max_length=MAX_METADATA)
+    output_expires_after: Any = Field(
+        default=None, description="Refused: files are kept until they are deleted."
+    )
 
 
 class RequestCounts(BaseModel):

@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from azure_server import ACCOUNT, CONTAINER
 from http_service import http_service
 from hub_driver import COMMIT, WEIGHTS, Hub
+from obstore.store import AzureStore
 from server_driver import DEADLINE, SMALL, args, http, running
 
 from openlaunch import LaunchClient
@@ -159,27 +161,41 @@ def test_a_cache_over_its_bound_loses_what_was_used_least_recently(tmp_path, hub
             )
 
 
+def bucket_of(kind, request):
+    """A bucket's objects, and the environment of who may read them, with the name of the secret in it."""
+    if kind == "az":
+        azure = request.getfixturevalue("azure")
+        key = {"account_name": ACCOUNT, "account_key": azure.key, "endpoint": azure.endpoint}
+        store = AzureStore(CONTAINER, **key, client_options={"allow_http": True})
+        return store, {**azure.environ}, "azure-storage-account-key"
+    s3 = request.getfixturevalue("s3")
+    environ = {**s3.environ}
+    if kind == "gs":
+        environ["GOOGLE_STORAGE_ENDPOINT"] = environ.pop("AWS_ENDPOINT_URL")
+    return s3.store(), environ, "aws-secret-access-key"
+
+
 @pytest.mark.slow
-def test_objects_of_a_bucket_are_prefetched_with_the_owners_keys(client, s3):
-    store = s3.store()
+@pytest.mark.parametrize("kind", ["s3", "gs", "az"])
+def test_objects_of_a_bucket_are_prefetched_with_the_owners_keys(client, request, kind):
+    store, environ, secret = bucket_of(kind, request)
     for key in ("weights/one.bin", "weights/sub/two three.bin", "alone.bin"):
         store.put(key, b"x" * 2000)
-    environ = {**s3.environ}
-    client.set_secret("aws-secret-access-key", environ.pop("AWS_SECRET_ACCESS_KEY"))
+    client.set_secret(secret, environ.pop(secret.upper().replace("-", "_")))
     endpoint = client.deploy(
         look,
-        name="bucket",
-        prefetch=["s3://artifacts/weights/", "s3://artifacts/alone.bin"],
+        name=f"bucket-{kind}",
+        prefetch=[f"{kind}://artifacts/weights/", f"{kind}://artifacts/alone.bin"],
         env=environ,
-        secrets=["aws-secret-access-key"],
+        secrets=[secret],
         **ONE,
     )
-    assert endpoint.predict(args(path="s3/artifacts/weights")).value["files"] == [
+    assert endpoint.predict(args(path=f"{kind}/artifacts/weights")).value["files"] == [
         "one.bin",
         "sub",
         "sub/two three.bin",
     ]
-    assert endpoint.predict(args(path="s3/artifacts/alone.bin")).value["size"] == 2000
+    assert endpoint.predict(args(path=f"{kind}/artifacts/alone.bin")).value["size"] == 2000
 
 
 def test_the_signature_of_a_url_is_in_no_command_line_and_is_not_shown(client, hub):

@@ -195,6 +195,27 @@ def cli(client, *command):
     return done.stdout
 
 
+def test_the_command_names_the_routes_of_an_engine(client):
+    command = (
+        "llm",
+        "deploy",
+        "routed",
+        "--engine",
+        "llamacpp",
+        "--model",
+        "file:///none.gguf",
+        "--route",
+        "chat",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "openlaunch.cli", *command],
+        capture_output=True,
+        text=True,
+        env=environ(client),
+    )
+    assert (done.returncode, "routes" in done.stderr) == (2, True), done.stderr
+
+
 @pytest.mark.slow
 def test_a_real_engine_speaks_to_the_openai_package(client, folder):
     model = folder / "tiny.gguf"

@@ -179,6 +179,11 @@ def test_batches_are_listed_in_pages_and_are_their_owners_alone(client, call):
         ({"endpoint": "/v1/images"}, "UnprocessableEntityError", "endpoint"),
         ({"completion_window": "31d"}, "UnprocessableEntityError", "30d"),
         ({"completion_window": "24"}, "UnprocessableEntityError", "does not fit; completion_window: "),
+        (
+            {"output_expires_after": {"anchor": "created_at", "seconds": 9}},
+            "UnprocessableEntityError",
+            "kept until",
+        ),
         ({"metadata": {"a": 5}}, "UnprocessableEntityError", "does not fit; metadata.a: "),
     ],
 )
@@ -203,6 +208,16 @@ def test_files_are_those_of_both_contracts(client, call, raw):
     assert made["id"] in [file["id"] for file in listed]
     assert of_launch not in [file["id"] for file in listed]
     assert of_launch in [file["id"] for file in raw.get("/v1/files").json()["files"]]
+    newest = [file["id"] for file in call("files.list")["answer"]["data"]]
+    assert [file["id"] for file in call("files.list", order="asc")["answer"]["data"]] == newest[::-1]
+    page = call("files.list", limit=1, after=of_launch, purpose="batch")["answer"]["data"]
+    assert [file["id"] for file in page] == [made["id"]]
+    assert call("files.list", after="file_none")["error"]["code"] == "file_not_found"
+    assert call("batches.list", after="batch_none")["error"]["kind"] == "NotFoundError"
+    expires = call(
+        "files.create", file="{}\n", purpose="batch", expires_after={"anchor": "created_at", "seconds": 1}
+    )
+    assert "expires_after: files are kept until" in expires["error"]["message"]
     assert call("files.delete", file_id=made["id"])["answer"]["deleted"] is True
     assert call("files.retrieve", file_id=made["id"])["error"]["code"] == "file_not_found"
 

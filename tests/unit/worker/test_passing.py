@@ -19,12 +19,17 @@ class Sent:
     def __init__(self):
         self.chunks = []
         self.heads = []
+        self.flushed = []
+        """How many chunks there were at each flush."""
 
     def chunk(self, request_id, data):
         self.chunks.append(data)
 
     def control(self, kind, request_id, payload):
         self.heads.append(payload)
+
+    def flush(self):
+        self.flushed.append(len(self.chunks))
 
 
 class Pipe:
@@ -60,6 +65,17 @@ def passed(*pieces, headers=EVENTS, status=200, broken=None, most=10**6, route="
 def test_events_pass_as_they_come():
     assert passed(TOKEN, TOKEN, DONE) == ([TOKEN, TOKEN, DONE], None)
     assert passed(TOKEN + DONE) == ([TOKEN + DONE], None)
+
+
+@pytest.mark.parametrize(("headers", "flushed"), [(EVENTS, [1]), ({"content-type": "application/json"}, [])])
+def test_the_first_event_goes_out_at_once(headers, flushed):
+    sent = Sent()
+    answer = PassedAnswer(1, sent, "the server", 10**6, print)
+    answer.begin(Pipe(), "/v1")
+    answer.head(200, headers)
+    for piece in (TOKEN[:-2], TOKEN[-2:], TOKEN, DONE):
+        answer.body(piece)
+    assert sent.flushed == flushed
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])

@@ -26,6 +26,8 @@ FILE = "https://host:8443/a/b.bin?token=1"
         (FILE, "https/host_8443/a/b.bin"),
         ("s3://bucket/key/a%20b", "s3/bucket/key/a b"),
         ("s3://bucket/folder/", "s3/bucket/folder"),
+        ("gs://bucket/folder/", "gs/bucket/folder"),
+        ("az://container/key/a%20b", "az/container/key/a b"),
     ],
 )
 def test_a_url_has_a_place(url, place):

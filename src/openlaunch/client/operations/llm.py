@@ -19,7 +19,7 @@ LOAD_SECONDS = 1800
 """How long an engine may take to load its model, and `deploy_llm` waits."""
 
 LLM_DEFAULTS = {**DEFAULTS, "per_worker": 4}
-_ROUTES = (routes.CHAT_COMPLETIONS, routes.COMPLETIONS, routes.EMBEDDINGS)
+DEFAULT_ROUTES = (routes.CHAT_COMPLETIONS, routes.COMPLETIONS, routes.EMBEDDINGS)
 
 
 @takes_owner("name")
@@ -30,7 +30,7 @@ def deploy_llm(
     engine: str | Sequence[str] = "vllm",
     engine_args: dict[str, Any] | None = None,
     requirements: list[str] | None = None,
-    model_routes: Sequence[str] = _ROUTES,
+    model_routes: Sequence[str] = DEFAULT_ROUTES,
     aliases: Sequence[str] = (),
     healthcheck_route: str = "/health",
     sleeps: bool = False,
@@ -49,8 +49,8 @@ def deploy_llm(
 
     Args:
         name: of the endpoint, of its bundle, and of the model in requests.
-        model: the weights: hf://ORG/REPO@REVISION or a file of it, s3://BUCKET/KEY, https:// of a file, or
-            file:///PATH of a file or folder that workers see.
+        model: the weights: hf://ORG/REPO@REVISION or a file of it, s3://BUCKET/KEY (gs://, az://), https:// of a
+            file, or file:///PATH of a file or folder that workers see.
         engine: "llamacpp", "vllm", "sglang", or a command as a list, in which `$MODEL`, `$NAME` and `$PORT` are
             replaced by the path of the weights, the name and the port of 127.0.0.1 to listen on.
         engine_args: of the engine, such as {"max_model_len": 8192}; none with a command.
@@ -117,7 +117,7 @@ def _prepared(
     engine: str | Sequence[str] = "vllm",
     engine_args: dict[str, Any] | None = None,
     requirements: list[str] | None = None,
-    model_routes: Sequence[str] = _ROUTES,
+    model_routes: Sequence[str] = DEFAULT_ROUTES,
     aliases: Sequence[str] = (),
     healthcheck_route: str = "/health",
     sleeps: bool = False,

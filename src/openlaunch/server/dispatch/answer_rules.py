@@ -3,6 +3,9 @@
 A worker that keeps to its own limits (`openlaunch_worker.answers`, `openlaunch_worker.failures`) never breaks them.
 """
 
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -82,8 +85,13 @@ def check_failure(body: Body) -> bytes:
     return body
 
 
-def check_head(payload: Body) -> tuple[int, dict[str, str]]:
+def check_head(payload: Body) -> tuple[int, Mapping[str, str]]:
     """Return the status and the headers in a HEAD; raise `FrameError` if they can't be those of an answer."""
+    return _checked_head(bytes(payload))
+
+
+@lru_cache(maxsize=64)  # a model's answers have few
+def _checked_head(payload: bytes) -> tuple[int, Mapping[str, str]]:
     head = read_object(payload, "a HEAD")
     status, headers = head.get("status"), head.get("headers")
     if type(status) is not int or not 200 <= status <= 599 or type(headers) is not dict:
@@ -91,7 +99,7 @@ def check_head(payload: Body) -> tuple[int, dict[str, str]]:
     for name, value in headers.items():
         if name not in PASSED_HEADERS or type(value) is not str or PASSED_VALUE.fullmatch(value) is None:
             raise FrameError("a HEAD with a header that is not passed on, or a value that is none")
-    return status, headers
+    return status, MappingProxyType(headers)
 
 
 def read_object(payload: Body, name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The routes are Launch's and OpenAI's at once: each answers with what both client
 import codecs
 from collections.abc import AsyncIterator
 from itertools import dropwhile
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
 from starlette.datastructures import UploadFile
@@ -55,14 +55,20 @@ def router(context: Context) -> ControlRouter:
 
     @api.get("", response_model=ListFilesResponse)
     async def list_files(
-        user: User, purpose: str | None = None, after: str | None = None, limit: Limit = None
+        user: User,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: Limit = None,
+        order: Literal["asc", "desc"] = "desc",
     ) -> Response:
-        """List the caller's files, newest first, of a purpose or all; `after` is the last one of the page before."""
+        """List the caller's files, of a purpose or all, newest first unless `order` is asc.
+
+        `after` is the last one of the page before.
+        """
         files = await context.store.read(lambda conn: file_store.list_by_owner(conn, user.owner), user.owner)
+        files = _behind(files if order == "desc" else files[::-1], after)
         if purpose is not None:
             files = [file for file in files if file.purpose == purpose]
-        if after is not None:
-            files = [*dropwhile(lambda file: file.id != after, files)][1:]
         has_more = limit is not None and len(files) > limit
         return listed(("files", "data"), files[:limit], _shown, object="list", has_more=has_more)
 
@@ -120,6 +126,8 @@ async def _store(context: Context, request: Request, owner: str) -> FileRecord:
         form = await MultiPartParser(request.headers, body, max_files=1, max_fields=10).parse()
     except (MultiPartException, KeyError) as error:
         raise BadRequest(f"the form can't be read: {error}") from None
+    if any(name.startswith("expires_after") for name in form):
+        raise _misfit("expires_after", "files are kept until they are deleted: leave it out")
     async with context.uploads.upload(owner) as counted:
         try:
             record = await _put(context, form.get("file"), _purpose(form.get("purpose")), owner, counted)
@@ -134,6 +142,19 @@ async def _store(context: Context, request: Request, owner: str) -> FileRecord:
     return record
 
 
+def _behind(files: list[FileRecord], after: str | None) -> list[FileRecord]:
+    """Return the files behind the one of this id, where one is given."""
+    if after is None:
+        return files
+    files = [*dropwhile(lambda file: file.id != after, files)]
+    return found(files or None, f"after: no file has the id {after!r}", "file_not_found")[1:]
+
+
+def _misfit(field: str, text: str) -> Unprocessable:
+    errors = [{"loc": ["body", field], "msg": text, "type": "value_error"}]
+    return Unprocessable(f"{field}: {text}", errors=errors)
+
+
 def _purpose(given: UploadFile | str | None) -> str | None:
     if given is None or (isinstance(given, str) and 0 < len(given) <= MAX_PURPOSE):
         return given
@@ -144,10 +165,7 @@ async def _put(
     context: Context, upload: UploadFile | str | None, purpose: str | None, owner: str, counted: Counted
 ) -> FileRecord:
     if not isinstance(upload, UploadFile):
-        raise Unprocessable(
-            "the form has no file in its field 'file'",
-            errors=[{"loc": ["body", "file"], "msg": "it is missing", "type": "missing"}],
-        )
+        raise _misfit("file", "it is missing: the form has no file in it")
     file_id = object_id("file")
     key = f"files/{file_id}"
     size = await context.artifacts.put(key, counted(_pieces(upload)))

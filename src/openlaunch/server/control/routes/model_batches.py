@@ -50,6 +50,8 @@ def router(context: Context) -> ControlRouter:
         seconds = _seconds(body.completion_window)
         if body.endpoint not in BATCHED:
             raise _misfit("endpoint", f"it is not one of {', '.join(sorted(BATCHED))}")
+        if body.output_expires_after is not None:
+            raise _misfit("output_expires_after", "files are kept until they are deleted: leave it out")
         record = await context.store.read(
             lambda conn: file_store.get(conn, body.input_file_id, user.owner), user.owner
         )
@@ -76,6 +78,8 @@ def router(context: Context) -> ControlRouter:
     @api.get("")
     async def list_batches(user: User, after: str | None = None, limit: Limit = 20) -> ListBatchesResponse:
         """List the caller's batches, newest first; `after` is the last one of the page before."""
+        if after is not None:
+            await context.model_batches.runner.get(user.owner, after)
         page = await context.store.read(
             lambda conn: batch_store.list_page(conn, user.owner, after, limit + 1), user.owner
         )
