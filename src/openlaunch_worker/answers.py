@@ -26,7 +26,7 @@ _EVENT_HEAD: Final = b"data: " + HEAD
 _EVENT_TAIL: Final = TAIL + b"\n\n"
 
 _careful: Final = json.JSONEncoder(allow_nan=False, default=plain)
-_to_string: Final = json.JSONEncoder().encode
+_to_string: Final = json.encoder.encode_basestring_ascii
 
 
 def _encoder(default: Callable[[Any], Any]) -> Callable[[Any, int], Iterable[str]] | None:
@@ -58,7 +58,7 @@ _careful_typed: Final = json.JSONEncoder(allow_nan=False, default=typed)
 _looks_numbered: Final = re.compile(r'"(?=[-0-9tfn])(?:-?[0-9]|true|false|null)[^"]*": ').search
 """Finds a key that may not have been text; most values have none, and need no further look.
 
-The look ahead says the same as what follows it, and is quicker.
+The look ahead says the same as what follows it, and is quicker. A look for `": "` before that is quicker still.
 """
 
 
@@ -179,7 +179,7 @@ def _encode(value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) ->
         text = _to_json(value)
     if len(text) > max_bytes:
         _check_size(len(text), what, max_bytes)
-    if _looks_numbered(text) is not None:
+    if '": ' in text and _looks_numbered(text) is not None:
         _check_keys(value, what)
     return text
 

@@ -135,7 +135,7 @@ class BatchRunner(Runner):
         inputs = [job.args for job in self._batch]
         for request_id in ids:
             del self._queued[request_id]
-        if self._shape.on_loop:
+        if self._is_on_loop:
             self._spawn(self._run_batch(partial(self._predict, inputs)))
         else:
             work = partial(self._context.copy().run, self._run_batch_in_thread, inputs)

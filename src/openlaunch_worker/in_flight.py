@@ -103,11 +103,12 @@ class JobsInFlight:
             outcome, body = failure(job, Refusal(f"{passed}: allow more, or retry later", _EXPIRED))
         elif outcome is _UNSERVED:
             self._loop.call_later(MISSED_SECONDS, self.on_full, Kind.UNHEALTHY, _NO_SERVER)
+        is_last = len(self._running) == 1  # what is to go out is flushed in `_forget` then
         if job.stream is None:
-            self._outbox.answer(Kind.RESULT, job.id, outcome, body)
+            self._outbox.answer(Kind.RESULT, job.id, outcome, body, flushed=is_last)
         else:
             job.stream.send()
-            self._outbox.answer(Kind.END, job.id, outcome, body)
+            self._outbox.answer(Kind.END, job.id, outcome, body, flushed=is_last)
         self._forget(job)
 
     def _forget(self, job: Job) -> None:

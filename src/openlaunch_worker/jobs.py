@@ -192,9 +192,9 @@ class Job:
         self.tensors: dict[str, Any] | None = None
         self.limit = limit
         self.deadline = now + limit if limit > 0 else float("inf")
-        self.wants_pickle = bool(flags & _PICKLED)
+        self.wants_pickle = flags & _PICKLED > 0
         self.accepts = flags & _BINARY
-        self.foreign = bool(flags & _FOREIGN)
+        self.foreign = flags & _FOREIGN > 0
         self.stream = Stream(request_id, outbox) if flags & _STREAM else None
         self.task: asyncio.Task[Any] | None = None
         self.stop: Stop | None = None

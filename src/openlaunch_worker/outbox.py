@@ -36,13 +36,17 @@ class Outbox:
         """Whether one of them is so large that joining them would cost more than a write of each."""
         self._flush_is_due = False
         self._lock = threading.Lock()
-        self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        """What was posted, and is not called yet."""
         self._woken = False
 
     # On the loop.
 
-    def answer(self, kind: Kind, request_id: int, outcome: int, body: bytes) -> None:
-        self._send(_ANSWER_HEADER.pack(len(body) + 1, request_id, kind, outcome), body)
+    def answer(
+        self, kind: Kind, request_id: int, outcome: int, body: bytes, *, flushed: bool = False
+    ) -> None:
+        """Send a RESULT or an END; with `flushed`, the caller is to call `flush` next."""
+        self._send(_ANSWER_HEADER.pack(len(body) + 1, request_id, kind, outcome), body, flushed=flushed)
 
     def chunk(self, request_id: int, body: bytes) -> None:
         self._send(HEADER.pack(len(body), request_id, Kind.CHUNK), body)
@@ -51,11 +55,11 @@ class Outbox:
         """Send a frame that is not part of an answer."""
         self._send(HEADER.pack(len(payload), request_id, kind), payload)
 
-    def _send(self, header: bytes, body: bytes) -> None:
+    def _send(self, header: bytes, body: bytes, *, flushed: bool = False) -> None:
         self._pieces += (header, body)
         if len(body) >= COPY_BYTES:
             self._large = True
-        if not self._flush_is_due:
+        if not flushed and not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self._flush_when_due)
 
@@ -106,9 +110,9 @@ class Outbox:
     def make_calls(self) -> None:
         """Make the calls that were posted, and write what they send."""
         self._woken = False  # before the calls are taken: one posted after the last is taken wakes again
-        while self._calls:
+        while self.calls:
             with self._lock:  # while a thread writes what a call goes with, that is not made
-                call, args = self._calls.popleft()
+                call, args = self.calls.popleft()
             call(*args)
         self.flush()
 
@@ -116,7 +120,7 @@ class Outbox:
 
     def post(self, call: Callable[..., None], *args: Any) -> None:
         """Have the event loop make a call. It is woken once for all calls that are posted until it gets to them."""
-        self._calls.append((call, args))
+        self.calls.append((call, args))
         self._wake()
 
     def _wake(self) -> None:
@@ -131,7 +135,7 @@ class Outbox:
         header = _ANSWER_HEADER.pack(len(body) + 1, request_id, Kind.RESULT, outcome)
         with self._lock:
             # Before the server can have the answer: what it sends next finds the call waiting.
-            self._calls.append((call, args))
+            self.calls.append((call, args))
             self._write_now(header, body)
         self._wake()
 

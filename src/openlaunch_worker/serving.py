@@ -109,7 +109,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Do what the frames say; what they lead to at once goes out in one write."""
-        self._outbox.make_calls()  # a request may be for a slot whose end waits among them
+        if self._outbox.calls:
+            self._outbox.make_calls()  # a request may be for a slot whose end waits among them
         try:
             for kind, request_id, payload in self._reader.received(nbytes):
                 if kind == Kind.REQUEST:
