@@ -185,7 +185,7 @@ class Keyring:
                 if len(self._by_header) >= CACHE_SIZE:
                     self._by_header.clear()
                 self._by_header[header] = principal
-        return _unexpired(principal)
+        return principal if principal.expires_at is None else _unexpired(principal)
 
     def authenticate_scraper(self, header: bytes | None, headers: Headers = ()) -> Principal:
         """Return whose key a request for `/metrics` carries; raise Forbidden where it has another role."""

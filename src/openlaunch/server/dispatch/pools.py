@@ -90,7 +90,8 @@ class WorkerPools:
             canary = _first_free(self._canary)
             if canary is not None:
                 return canary
-        return _first_free(self._newest) or _first_free(self._older)
+        worker = _first_free(self._newest) if self._newest else None
+        return _first_free(self._older) if worker is None and self._older else worker
 
     def _has_others(self) -> bool:
         return any(w.pool is self._newest or w.pool is self._older for w in self.by_id.values())

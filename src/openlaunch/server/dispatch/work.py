@@ -193,7 +193,10 @@ class Work(ABC):
         """End with the worker's answer."""
         if self.end():
             self.numbers.answered(outcome, self.began, self.started_at)
-            self._guarded(self.answered, outcome, payload)
+            try:
+                self.answered(outcome, payload)
+            except Exception as fault:
+                self._fail_by(fault)
 
     def lost(self, reason: str, *, with_node: bool = False) -> None:
         """End because the worker died while it ran this, or its whole node is away."""
@@ -219,11 +222,14 @@ class Work(ABC):
         try:
             call(*args)
         except Exception as fault:
-            error = server_fault(log, fault)
-            try:
-                self.broken(error)
-            except Exception:
-                log.exception("the end of the request %s could not be passed on", error.request_id)
+            self._fail_by(fault)
+
+    def _fail_by(self, fault: Exception) -> None:
+        error = server_fault(log, fault)
+        try:
+            self.broken(error)
+        except Exception:
+            log.exception("the end of the request %s could not be passed on", error.request_id)
 
     def abandon(self, error: APIError | None = None) -> None:
         """End because nobody wants the answer: a running request is cancelled in its worker.

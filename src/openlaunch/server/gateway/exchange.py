@@ -127,7 +127,10 @@ class Exchange(Response):
         elif len(body) > FREE_BYTES and not self._count(len(body)):
             return
         self.body = body
-        self.guarded(self._handler, self)
+        try:
+            self._handler(self)
+        except Exception as fault:
+            self._fail_by(fault)
 
     @property
     def limit(self) -> int:
@@ -185,9 +188,13 @@ class Exchange(Response):
         """Make a call; what it raises is the answer."""
         try:
             call(*args)
-        except APIError as error:
-            self.fail(error)
         except Exception as fault:
+            self._fail_by(fault)
+
+    def _fail_by(self, fault: Exception) -> None:
+        if isinstance(fault, APIError):
+            self.fail(fault)
+        else:
             with about(self.scope):
                 self.fail(server_fault(log, fault, self.request_id))
 

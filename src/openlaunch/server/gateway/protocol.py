@@ -261,7 +261,7 @@ class HttpProtocol(RequestReceiver):
             self._begin_soon()
         elif self._half_closed:
             self.transport.close()
-        else:
+        elif self.flow.read_paused:
             self.flow.resume_reading()
 
     def _late(self, now: float) -> None:

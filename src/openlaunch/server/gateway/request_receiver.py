@@ -167,7 +167,8 @@ class RequestReceiver(asyncio.Protocol):
             self._unread.put_back(rest, self._holder)
         exchange.announce(head)
         exchange.complete(body)
-        self._next(exchange)
+        if exchange.response_complete:
+            self._next(exchange)
 
     def _receive_body(
         self, exchange: Exchange | AsgiExchange, body: LengthDecoder | ChunkDecoder, data: bytes

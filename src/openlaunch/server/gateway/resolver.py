@@ -74,7 +74,8 @@ class EndpointResolver:
             principal.spend(requests)
         endpoint_id = query_value(scope, b"model_endpoint_id")
         lane = self._lanes.get(endpoint_id) or self._named(endpoint_id, principal.owner)
-        if lane is None or not may_predict(lane.endpoint, principal.owner):
+        owner = principal.owner
+        if lane is None or (lane.endpoint.owner != owner and not may_predict(lane.endpoint, owner)):
             raise NotFound(
                 f"no endpoint has the id {endpoint_id!r}, nor is it the name of one of yours, or owner/name of a "
                 "public one",

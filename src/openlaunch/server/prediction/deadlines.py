@@ -1,6 +1,7 @@
 """Ends calls that run for too long."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -22,6 +23,8 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._calls: set[Expiring] = set()
+        self.discard: Callable[[Expiring], None] = self._calls.discard
+        """Forgets a call that has ended."""
         self._next = float("inf")
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -31,10 +34,6 @@ class Deadlines:
         self._calls.add(call)
         if call.deadline < self._next:
             self._expect(call.deadline)
-
-    def discard(self, call: Expiring) -> None:
-        """Forget a call that has ended."""
-        self._calls.discard(call)
 
     def _expect(self, deadline: float) -> None:
         if self._timer is not None:

@@ -27,6 +27,10 @@ LIGHT_BYTES = 8 * 1024 * 1024
 LIGHT_VALUES = 20_000
 """A body that no schema is for is quick to parse, too, up to this size and as many values: mostly long strings."""
 
+_Fields = tuple[Flags, float | None, Callback | None, int]
+_NO_FIELDS: _Fields = Flags.NONE, None, None, 0
+"""What the server reads of a body that has nothing but args."""
+
 _ARGS_HEAD = b'{"args": '
 _USAGE_HEAD = b'{"stream_options": {"include_usage": true}, '
 
@@ -67,7 +71,7 @@ def check_body(body: Body, schemas: BundleSchemas) -> PredictInput:
 
 def check_sync_body(body: Body, schemas: BundleSchemas) -> PredictInput:
     """Check the body of a sync request, which asks for no callback and no priority; raises what `check_body` does."""
-    predict_input = check_body(body, schemas)
+    predict_input = check_document(parse_json(body), body, schemas)
     if predict_input.callback is not None:
         raise _wrong(["callback_url"], "callbacks are for async endpoints: this request is answered at once")
     if predict_input.priority:
@@ -280,6 +284,16 @@ def check_document(document: Any, body: Body, schemas: BundleSchemas) -> Predict
     if not isinstance(document, dict):
         raise _wrong([], f"it is {type(document).__name__}, an object with args or url is needed")
     url, args = document.get("url"), document.get("args")
+    fields = _NO_FIELDS if args is not None and len(document) == 1 else _fields(document, url, args)
+    if url is None and schemas.has_request:
+        schemas.check_request(args, len(body))  # last, because it takes longest
+    if schemas.fields is None:
+        return PredictInput(body, *fields)
+    return PredictInput(body, *fields, files=schemas.fields.ids_in(args))
+
+
+def _fields(document: dict[str, Any], url: Any, args: Any) -> _Fields:
+    """Check what stands beside the args, or in their place, and return what the server reads of it."""
     if (url is None) == (args is None):
         given = "both" if url is not None else "neither"
         raise _wrong([], f"{given} of url and args is given: give exactly one of them")
@@ -287,12 +301,7 @@ def check_document(document: Any, body: Body, schemas: BundleSchemas) -> Predict
         raise _wrong(["cloudpickle"], "pickled input is not taken: give args, or a url to bytes")
     if url is not None and not is_http_url(url):
         raise _wrong(["url"], f"it is not an http:// or https:// URL of at most {MAX_URL} characters")
-    fields = _flags(document), _timeout(document), _callback(document), _priority(document)
-    if url is None and schemas.has_request:
-        schemas.check_request(args, len(body))  # last, because it takes longest
-    if schemas.fields is None:
-        return PredictInput(body, *fields)
-    return PredictInput(body, *fields, files=schemas.fields.ids_in(args))
+    return _flags(document), _timeout(document), _callback(document), _priority(document)
 
 
 def _callback(document: dict[str, Any]) -> Callback | None:
