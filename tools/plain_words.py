@@ -36,6 +36,10 @@ PHRASES = {
     r"(let|lets|letting) go of": "'release'",
     r"one too many": "'over the limit'",
     r"in vain": "'without success'",
+    r"without end": "'endless', 'forever', 'unlimited'",
+    r"for good": "'permanently'",
+    r"of (whom|whose)": "'whose', 'for whom', or two sentences",
+    r"(is|are|was|were) waited for": "name who waits: 'the server waits for ...'",
     r"whoever": "name the person or the process",
 }
 """Regular expressions, and what to write instead. A space also matches a line break."""

@@ -11,8 +11,8 @@
     ├── WaitTimeout                 a wait of the client reached its timeout (also a TimeoutError)
     ├── PredictionFailed            the model, or its worker, failed: `EndpointResponse.raise_for_status`
     ├── TaskCancelled               the task was cancelled before it had a result
-    ├── EndpointFailed              an endpoint that was waited for ended as UPDATE_FAILED
-    ├── BatchJobFailed              a batch job that was waited for did not succeed, or has no results
+    ├── EndpointFailed              an endpoint that a program waited for ended as UPDATE_FAILED
+    ├── BatchJobFailed              a batch job that a program waited for did not succeed, or has no results
     └── APIError                    the server answered with an error
         ├── BadRequest              400  the request can't be understood
         ├── Unauthorized            401  no API key, or a wrong one
@@ -114,7 +114,7 @@ class TaskCancelled(OpenlaunchError):
 
 
 class EndpointFailed(OpenlaunchError):
-    """An endpoint that was waited for ended as UPDATE_FAILED; the message is its `status_reason`."""
+    """An endpoint that a program waited for ended as UPDATE_FAILED; the message is its `status_reason`."""
 
 
 class BatchJobFailed(OpenlaunchError):

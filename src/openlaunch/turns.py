@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 MAX_CHARGED = 1000
-"""Owners of whom it is kept what they were given although nothing of them waits."""
+"""Number of owners whose use is remembered while nothing of theirs waits."""
 
 
 class FairQueue(Generic[T]):

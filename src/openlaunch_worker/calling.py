@@ -139,7 +139,7 @@ class CalledEndpoint(_Called):
     def predict(self, **args: Any) -> Any:
         """Return the value for these arguments; of a streaming endpoint, the list of its items.
 
-        An async endpoint's task is waited for. Raise `CallFailed` where there is no value.
+        This waits for an async endpoint's task. Raise `CallFailed` where there is no value.
         """
         answer = self._whole(self._request(args, JSON))
         while answer.parser.status == _ACCEPTED:

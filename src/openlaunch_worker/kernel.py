@@ -169,7 +169,7 @@ def adopt_orphans() -> None:
 
 
 def become(uid: int, gid: int, groups: list[int]) -> None:
-    """Become another user, for good. Only root can."""
+    """Become another user, permanently. Only root can."""
     os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
@@ -182,7 +182,7 @@ def rule_out_privileges() -> None:
 
 
 def drop_capabilities() -> None:
-    """Drop every capability, for good."""
+    """Drop every capability, permanently."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; the low 32, then the high
     with suppress(OSError):  # without the right to drop them, there is none to be had from programs either
@@ -219,7 +219,7 @@ def enter_landlock() -> None:
 
 
 def lower_limit(kind: int, most: int) -> None:
-    """Bound a resource of this process and of those it starts, for good."""
+    """Limit a resource of this process and of those it starts, permanently."""
     hard = resource.getrlimit(kind)[1]
     bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(kind, (bound, bound))

@@ -97,7 +97,7 @@ def _load(
         folder = scratch / "bundle"
         folder.mkdir()
         loaded = load(start, file, folder, image, loop)
-    # The model stays for good: collections need not look at it again, which with large ones costs milliseconds.
+    # The model is never freed: collections need not look at it again, which with large ones costs milliseconds.
     gc.collect()
     gc.freeze()
     MEMORY.set_up()

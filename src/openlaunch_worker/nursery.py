@@ -207,7 +207,7 @@ def main() -> int:
     channel = socket.socket(fileno=int(sys.argv[-1]))
     os.set_inheritable(channel.fileno(), False)
     loop_maker()  # workers find it imported
-    # What is here stays for good, and stays shared: collections in the forks need not look at it.
+    # What is here is never freed, and stays shared: collections in the forks need not look at it.
     gc.collect()
     gc.freeze()
     return Nursery(channel).serve()

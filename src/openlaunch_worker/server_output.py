@@ -9,7 +9,7 @@ KEPT_BYTES: Final = 4000
 KEPT_LINES: Final = 5
 SHOWN: Final = 600
 LAST_SECONDS: Final = 1.0
-"""How long is waited for the last lines of a process that has ended; one that it has started may hold its output."""
+"""How long to wait for the last lines of a process that has ended; one that it has started may hold its output."""
 
 _PIECE: Final = 64 * 1024
 _LOG: Final = 1

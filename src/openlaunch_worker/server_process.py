@@ -1,4 +1,4 @@
-"""The process of a bundle's own HTTP server: it is waited for until it answers, and ends with the worker."""
+"""The process of a bundle's own HTTP server: the worker waits until it answers, and it ends with the worker."""
 
 import http.client
 import socket

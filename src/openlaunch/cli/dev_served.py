@@ -43,7 +43,7 @@ class Served:
     def deploy(self, client: "LaunchClient", on_made: Callable[[str], None]) -> bool:
         """Create or change the endpoint where the function takes or returns something else now; return whether so.
 
-        `on_made` is called with the endpoint's name before its workers are waited for.
+        `on_made` is called with the endpoint's name before this waits for its workers.
         """
         check_functions(self.function, self._loader and attribute(self._module, self._loader), None)
         interface = self._interface()

@@ -1,4 +1,4 @@
-"""What a function returns, printed as an answer would have it."""
+"""What a function returns, printed as in an answer."""
 
 import json
 import sys

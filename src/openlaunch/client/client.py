@@ -55,7 +55,7 @@ class LaunchClient(Operations, make=blocking):
         self_hosted: for programs written for Launch; every server is self-hosted here, so nothing depends on it.
         use_path_with_custom_endpoint: whether `endpoint` may have a path, which is kept.
         timeout: seconds that may pass without any byte sent or received before a request other than a prediction is
-            given up. An answer that keeps coming, however slowly, is waited for to its end.
+            given up. The client waits to its end for an answer that keeps coming, however slowly.
         max_retries: how often a request that failed is sent again, where that is safe.
         ca_file: PEM file of certificates to trust beside the system's, for a server that speaks HTTPS; else the one
             that `OPENLAUNCH_CA_FILE` or the profile names.

@@ -16,7 +16,7 @@ def status_text(endpoint: ModelEndpoint) -> str:
 
 
 class StatusLine:
-    """How the endpoint stands that is waited for. `show`: whether to say so; None: on a terminal or in a notebook."""
+    """How an endpoint stands. `show`: whether to print it; None: on a terminal or in a notebook."""
 
     def __init__(self, show: bool | None) -> None:
         notebook = type(sys.stderr).__module__.startswith("ipykernel")

@@ -14,7 +14,7 @@ from openlaunch.errors import WaitTimeout
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
 
 SHARED_POLL_SECONDS = 0.2
-"""How long one server is waited for while there are tasks on another one too."""
+"""How long to wait for one server while there are tasks on another one too."""
 
 
 class Future(Protocol):
@@ -132,7 +132,7 @@ class BatchFields(ABC, Generic[F]):
 
 
 class Gathering(Generic[F]):
-    """Futures that are waited for together: `ready` are done at the start, `groups` are not."""
+    """Futures for which a program waits together: `ready` are done at the start, `groups` are not."""
 
     def __init__(
         self, futures: Iterable[F], timeout: float | None, clock: Callable[[], float] = time.monotonic

@@ -58,7 +58,7 @@ class SetCanary:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Refuse what waits and can't be queued for good: no worker can be started."""
+    """Refuse what waits and can't be queued, because no worker can be started."""
 
     reason: str
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 KEPT_LINES = 200
 MAX_LINE = 4000
 READ_BYTES = 8192
-"""Bytes of output that are handled at once: a program that prints without end delays nobody else."""
+"""Bytes of output that are handled at once: a program that never stops printing delays nobody else."""
 QUICK_BYTES = 1024 * 1024
 SLOW_SECONDS = 0.01
 """After this many bytes there is a pause between reads, in which the program waits."""

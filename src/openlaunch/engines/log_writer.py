@@ -23,7 +23,7 @@ RATE: Final = 16 * 1024 * 1024
 """Bytes a second, of all processes together."""
 
 REST_SECONDS: Final = 1.0
-"""How long a log is waited for after its process's end: what that has left running may hold the pipe open."""
+"""How long to wait for a log after its process's end: what that has left running may hold the pipe open."""
 
 
 class LogPipe:

@@ -59,7 +59,7 @@ class OomWatch:
         self._drop_old()
 
     def explains_a_kill(self) -> bool:
-        """Return whether there was one more of late than there were kills that this has explained."""
+        """Return whether there was a recent kill that this has not explained."""
         self._drop_old()
         count = self._count()
         if count is None or not self._looks or count - self._looks[0][1] <= len(self._explained):

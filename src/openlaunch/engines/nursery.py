@@ -23,7 +23,7 @@ OBEY_SECONDS = 5.0
 """How long a nursery may take to end a worker that is killed, and to end itself, before it is killed whole."""
 
 REST_SECONDS = 1.0
-"""How long its last reports are waited for after its end: a process that it has started may hold its channel."""
+"""How long to wait for its last reports after its end: a process that it has started may hold its channel."""
 
 MAX_REPORT = 4096
 

@@ -25,7 +25,7 @@ class NodeBuilds:
         self._orders: dict[str, BuildOrder] = {}
         """What each environment was built from, by its id: a node that lacks it builds it."""
         self._speakers: dict[str, Node | None] = {}
-        """The node that speaks for each build that is waited for: the first that has begun with it."""
+        """The node that speaks for each build that somebody waits for: the first that has begun with it."""
         self._background = background
         self.events: EngineEvents
 

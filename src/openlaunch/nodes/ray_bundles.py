@@ -19,7 +19,7 @@ SMALLEST_CPUS = 0.001
 FREE_SECONDS = 5.0
 """How long a bundle is kept that no worker holds."""
 ASKED_SECONDS = 5.0
-"""How long a bundle is waited for that nobody asks for again."""
+"""How long to wait for a bundle that nobody asks for again."""
 
 
 def shape_of(asked: Resources) -> Shape:

@@ -54,7 +54,7 @@ def delete(conn: Connection, bundle_id: str) -> None:
 
 
 def delete_old(conn: Connection, kept: int, before: float) -> int:
-    """Delete bundles made before that time of whose name there are `kept` newer ones, and that nothing names.
+    """Delete bundles made before that time that nothing names, and that have `kept` newer ones of their name.
 
     Return their number, which is bounded: call it again for the rest.
     """

@@ -32,7 +32,7 @@ VACUUM_AFTER = 5_000
 """Tasks that leave the queue between two vacuums of it. At some thousand a second it would grow without them."""
 
 SETTLE_SECONDS = 5.0
-"""How long PostgreSQL is waited for to say what became of a transaction whose connection broke at its end."""
+"""How long to wait for PostgreSQL to say what became of a transaction whose connection broke at its end."""
 
 _AGAIN = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 _FAULTS = (DBAPIError, psycopg.Error)

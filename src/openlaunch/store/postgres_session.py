@@ -24,13 +24,13 @@ LOCK = 0x0A11A0C4
 """The first half of the number of the advisory lock; the second is of the schema."""
 
 LOCK_SECONDS = 5.0
-"""How long the lock of a server that has just died is waited for."""
+"""How long to wait for the lock of a server that has just died."""
 
 _SEEN_SECONDS = 9
 """After this time a peer that answers nothing counts as dead, on both sides: a pulled cable, a frozen machine."""
 
 ANSWER_SECONDS = 3.0
-"""How long one statement is waited for: each is short. A frozen PostgreSQL answers nothing, and closes nothing."""
+"""How long to wait for one statement: each is short. A frozen PostgreSQL answers nothing, and closes nothing."""
 
 READ_SECONDS = 60.0
 """How long PostgreSQL may read for one statement."""
@@ -207,7 +207,7 @@ class WriterSession:
     def begin_making(self, conn: Connection) -> None:
         """Have other servers wait that would make the tables at the same time, until the transaction ends.
 
-        Until `end_making` all is waited for, however long it takes.
+        Until `end_making` this waits for all, however long it takes.
         """
         _driver(conn).is_over = lambda began: False
         _driver(conn).execute("SET LOCAL lock_timeout = 0")

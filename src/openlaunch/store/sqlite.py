@@ -58,7 +58,7 @@ class SqliteStore(ThreadedStore):
     ) -> "SqliteStore":
         """Open the database, made and brought up to date where needed; mode 0600.
 
-        Another process's lock on the file is waited for up to `busy_timeout_seconds`.
+        This waits up to `busy_timeout_seconds` for another process's lock on the file.
 
         Raises:
             ConfigurationError: the file can't be opened or is damaged, or a newer version of Openlaunch made it.

@@ -43,7 +43,7 @@ from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
 
 PREDICT_SECONDS = 330.0
-"""How long a prediction that names no timeout is waited for: a little longer than the server's own default."""
+"""How long to wait for a prediction that names no timeout: a little longer than the server's own default."""
 
 STREAM_SILENCE_SECONDS = 3630.0
 MARGIN_SECONDS = 15.0

@@ -3,7 +3,7 @@
 import asyncio
 
 CROSSING_SECONDS = 0.2
-"""How long what crosses the end of a connection on its way is waited for, when the server stops."""
+"""How long a stopping server waits for what crosses the end of a connection on its way."""
 
 IDLE_SECONDS = 2.0
 LINGER_SECONDS = 30.0

@@ -36,7 +36,7 @@ from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 
 POLL_SECONDS = 0.05
 WINDOW = 2048
-"""Inputs in the queue over this number are waited for before more are read."""
+"""No more inputs are read while the queue has this number of inputs."""
 CHUNK_INPUTS = 256
 
 

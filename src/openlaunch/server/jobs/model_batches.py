@@ -41,7 +41,7 @@ from openlaunch.wire.ids import new_id
 
 POLL_SECONDS = 0.25
 WINDOW = 2048
-"""Lines in the queue over this number are waited for before more are read."""
+"""No more lines are read while the queue has this number of lines."""
 CHUNK_LINES = 256
 MAX_LINES = 50_000
 BAD_LINE = 400

@@ -2,8 +2,8 @@
 
 A few are taken in each turn of the event loop, and none while the process can't open more files.
 
-The event loop's own listener takes all that come in one turn, which a flood makes a long one, and ends for good when
-no file can be opened.
+The event loop's own listener takes all that come in one turn, which a flood makes a long one, and stops
+permanently when no file can be opened.
 """
 
 import asyncio

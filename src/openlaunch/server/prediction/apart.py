@@ -208,6 +208,6 @@ def _too_costly(limit: str) -> Unprocessable:
 def _too_deep() -> Unprocessable:
     return Unprocessable(
         "this, or the schema that it is checked with, is nested too deep: make it flatter, and let no schema "
-        "refer to itself without end",
+        "refer to itself endlessly",
         code="too_deep",
     )

@@ -1,4 +1,4 @@
-"""One POST over one connection, of whose answer the status alone is read. Importing this takes a while."""
+"""One POST over one connection; of the answer only the status is read. Importing this takes a while."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ async def status_of(
 
 
 class _Bounded(httpcore2.AsyncNetworkStream):
-    """A connection of which little is read: answers before the answer could come without end, and cost time each."""
+    """A connection of which little is read: interim answers could be endless, and each costs time."""
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream

@@ -15,7 +15,7 @@ from openlaunch.tasks.hub import Hub
 MAX_TOGETHER = 512
 """The most tasks of several submissions, or results, that are stored together."""
 MAX_TOGETHER_BYTES = 8 * 1024 * 1024
-"""The same in bytes: a database takes its time for a large statement, and is not waited for without end."""
+"""The same in bytes: a database takes its time for a large statement, and nothing waits forever."""
 
 
 @dataclass(frozen=True, slots=True)
