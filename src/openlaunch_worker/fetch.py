@@ -17,6 +17,7 @@ from openlaunch_worker.addresses import connector
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.http_body import read_body
+from openlaunch_worker.no_proxy import is_without_proxy
 
 Connect = Callable[..., socket.socket]
 SCHEMES: Final = ("http", "https")
@@ -82,7 +83,7 @@ def opener_of(
     """
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler(),
+        _ProxyHandler(),
         urllib.request.UnknownHandler(),
         _http_handler(transfer, allow_private),
         urllib.request.HTTPDefaultErrorHandler(),
@@ -92,6 +93,13 @@ def opener_of(
         opener.add_handler(handler)
     opener.addheaders = [("User-Agent", "openlaunch-worker")]
     return opener
+
+
+class _ProxyHandler(urllib.request.ProxyHandler):
+    """Leaves out the proxy for networks of NO_PROXY, too."""
+
+    def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> Any:  # noqa: A002 -- urllib names it
+        return None if is_without_proxy(req.host) else super().proxy_open(req, proxy, type)
 
 
 def _cut(sock: socket.socket) -> None:

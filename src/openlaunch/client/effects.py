@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
-from openlaunch.errors import ForeignURL
+from openlaunch.errors import ConnectionFailed, ForeignURL
 from openlaunch.wire import routes
 
 MAX_DOWNLOAD_BYTES = 4 * 1024**3
@@ -57,6 +57,15 @@ class Request:
     signed: bool = False
     patience: float = 0.0
     max_bytes: int | None = None
+
+    def unknown(self) -> str:
+        """Return what nobody knows about a request without an answer, and what to do, as the end of a message."""
+        keyed = IDEMPOTENCY_KEY in self.headers
+        if self.idempotent and not keyed:
+            return ""
+        unknown = "; whether the server carried the request out is not known: look before you send it again"
+        can_have_key = self.prediction and not (keyed or self.stream)
+        return f"{unknown}, or give it an idempotency_key" if can_have_key else unknown
 
 
 class Body(Protocol):
@@ -127,6 +136,38 @@ def call(request: Request) -> Flow[Response]:
     response = yield request
     assert isinstance(response, Response)
     return response
+
+
+def asked(request: Request, read: Callable[[bytes], T]) -> Flow[T]:
+    """Send a request as `call` does, and return what `read` makes of its answer's body.
+
+    Raises:
+        ConnectionFailed: also where the answer is not one that an Openlaunch server gives, or is cut short.
+    """
+    return (yield from answered(request, read))[0]
+
+
+def answered(request: Request, read: Callable[[bytes], T]) -> Flow[tuple[T, Response]]:
+    """Do as `asked` does, and return the answer itself, too."""
+    response = yield from call(request)
+    try:
+        return read(response.body), response
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        kind = response.headers.get("content-type", "")
+        raise ConnectionFailed(
+            f"the answer can't be used: its {len(response.body)} bytes, of Content-Type {kind[:80]!r}, are not the "
+            f"JSON of an Openlaunch server ({type(error).__name__}; is the URL right, and is there a proxy on the "
+            f"way?){request.unknown()}",
+            sent=True,
+        ) from error
+
+
+def document_of(body: bytes) -> dict[str, Any]:
+    """Read an object of JSON. Raises ValueError where it is none."""
+    document = json.loads(body)
+    if not isinstance(document, dict):
+        raise ValueError("it is not an object")
+    return document
 
 
 def work(function: Callable[[], T]) -> Flow[T]:

@@ -16,6 +16,10 @@ class HTTPError(ValueError):
     """The peer sent bytes that are not HTTP/1.1; close the connection."""
 
 
+class UnusableAnswer(ValueError):
+    """The answer is whole, and not one that an Openlaunch server gives to such a request."""
+
+
 class Framing(Enum):
     """How the end of a body is known."""
 

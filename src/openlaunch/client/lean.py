@@ -12,10 +12,17 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from openlaunch.client.effects import Request, Response
-from openlaunch.client.http11 import Head, HTTPError, Incoming, header_block, request_head
+from openlaunch.client.http11 import (
+    Head,
+    HTTPError,
+    Incoming,
+    UnusableAnswer,
+    header_block,
+    request_head,
+)
 from openlaunch.client.retry import TransportFailure
 from openlaunch.client.sockets import Network, Socket
-from openlaunch.client.transport import IDLE_SECONDS, MAX_IDLE, Target, check_size
+from openlaunch.client.transport import IDLE_SECONDS, MAX_IDLE, Target, check_answer, check_size
 
 JOIN_BYTES = 64 * 1024
 """Up to here a body is sent together with its head, which is copied for that."""
@@ -211,6 +218,8 @@ class LeanTransport:
             raise self._target.no_connection(error or "no connection in time") from error
         try:
             head, piece = await connection.exchange(data, rest, self._target.seconds(request))
+            if head.status < 300:
+                check_answer(head.status, head.headers, request)
             if request.stream and head.status < 300:
                 stream = LeanBody(self, pool, request, connection, piece)
                 return Response(head.status, head.headers, stream=stream)
@@ -219,7 +228,7 @@ class LeanTransport:
             check_size(len(piece), request)
             pool.give_back(connection)
             return Response(head.status, head.headers, piece)
-        except (OSError, HTTPError) as error:
+        except (OSError, HTTPError, UnusableAnswer) as error:
             pool.discard(connection)
             raise self.failure(request, error) from error
         except BaseException:
@@ -236,6 +245,8 @@ class LeanTransport:
         """Say what an error on the connection means for the request."""
         if isinstance(error, TimeoutError) and error.errno is None:  # with one, the connection itself is lost
             return self._target.too_slow(request)
+        if isinstance(error, UnusableAnswer):
+            return self._target.unusable(error)
         return self._target.no_answer(error)
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, Protocol, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from openlaunch.client.effects import Flow, Request, call
+from openlaunch.client.effects import Flow, Request, asked
 from openlaunch.errors import Unprocessable
 from openlaunch.wire.bundles import Flavor, ModelBundleResponse
 from openlaunch.wire.endpoint_settings import EndpointSettings
@@ -189,7 +189,7 @@ def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
 
 def answer(model: type[M], request: Request) -> Flow[M]:
     """Send a request, with retries, and read its answer with a model; raises what `call` does."""
-    return model.model_validate_json((yield from call(request)).body)
+    return (yield from asked(request, model.model_validate_json))
 
 
 def got(model: type[M], url: str) -> Flow[M]:

@@ -257,6 +257,14 @@ def parse_answer(document: Mapping[str, Any], *, item: bool = False) -> Answer:
     return Answer(status, url, text, traceback, document.get("status_code"), reason_of(document), request_id)
 
 
+def read_answer(body: bytes) -> Answer:
+    """Read the answer that a body has. Raises ValueError where it has none."""
+    document = json.loads(body)
+    if not isinstance(document, dict) or "status" not in document:
+        raise ValueError("it is not the answer of a prediction")
+    return parse_answer(document)
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a task is: a fraction from 0 to 1, and what it does, in its function's words."""

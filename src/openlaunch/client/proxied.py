@@ -11,6 +11,7 @@ import httpx2
 
 from openlaunch.client.effects import Request, Response
 from openlaunch.client.forks import bury, hold
+from openlaunch.client.http11 import UnusableAnswer
 from openlaunch.client.immediate import as_coroutine
 from openlaunch.client.loops import PerLoop
 from openlaunch.client.proxies import Proxy
@@ -20,6 +21,7 @@ from openlaunch.client.transport import (
     MAX_CONNECTIONS,
     MAX_IDLE,
     Target,
+    check_answer,
     check_size,
     tls_context,
 )
@@ -71,6 +73,12 @@ class _ProxiedTransport(ABC):
             if answer.status_code == PROXY_AUTHENTICATION:
                 await body.close()
                 raise target.no_connection("the proxy asks for a user name and a password")
+            if answer.status_code < 300:
+                try:
+                    check_answer(answer.status_code, answer.headers, request)
+                except UnusableAnswer as error:
+                    await body.close()
+                    raise target.unusable(error) from None
             if request.stream and answer.status_code < 300:
                 return Response(answer.status_code, answer.headers, stream=body)
             return Response(answer.status_code, answer.headers, await _whole(body, request))

@@ -5,10 +5,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 from openlaunch.client.config import is_loopback
 from openlaunch.errors import ConfigurationError
+from openlaunch_worker.no_proxy import is_without_proxy
 
 _SOCKS = ("socks5", "socks5h")
 
@@ -33,9 +34,9 @@ def proxy_for(url: str, environ: Mapping[str, str] = os.environ) -> Proxy | None
     parts = urlsplit(url)
     proxies = getproxies()
     scheme = parts.scheme if parts.scheme in proxies else "all"
-    if is_loopback(url) or scheme not in proxies or proxy_bypass(parts.netloc):
+    if is_loopback(url) or scheme not in proxies or is_without_proxy(parts.netloc):
         return None
-    named = proxies[scheme]
+    named = proxies[scheme].strip()
     proxy = Proxy(named if "://" in named else f"http://{named}", _source(f"{scheme}_proxy", environ))
     _check(proxy)
     return proxy

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openlaunch.client.effects import IDEMPOTENCY_KEY, Attempt, Flow, Pause, Request, Response
+from openlaunch.client.effects import Attempt, Flow, Pause, Request, Response
 from openlaunch.errors import APIError, ConnectionFailed
 from openlaunch.wire import problems, routes
 
-RETRIED_STATUSES = frozenset({429, 503})
+RETRIED_STATUSES = frozenset({408, 429, 503})
 NOTHING_RAN = frozenset(
     {
         "stopping",
@@ -112,7 +112,9 @@ def exchange(
         delay = policy.delay(error, request, attempt, clock() - began, rand())
         if delay is None:
             if isinstance(error, TransportFailure):
-                raise ConnectionFailed(f"{error}{_unknown(request, sent)}", sent=sent) from error.__cause__
+                raise ConnectionFailed(
+                    f"{error}{request.unknown() if sent else ''}", sent=sent
+                ) from error.__cause__
             raise error
         yield Pause(delay)
 
@@ -120,16 +122,3 @@ def exchange(
 def _leads_to_bucket(request: Request, response: Response) -> bool:
     """Return whether the server itself, and no proxy in between, says that the bytes are in its bucket."""
     return request.signed and response.status == 307 and routes.BUCKET_HEADER in response.headers
-
-
-def _unknown(request: Request, sent: bool) -> str:
-    """Return what nobody knows about a request without an answer, and what to do, as the end of a message."""
-    keyed = IDEMPOTENCY_KEY in request.headers
-    if not sent or (request.idempotent and not keyed):
-        return ""
-    unknown = "; whether the server carried the request out is not known: look before you send it again"
-    return (
-        unknown
-        if keyed or request.stream or not request.prediction
-        else f"{unknown}, or give it an idempotency_key"
-    )

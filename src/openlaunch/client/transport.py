@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 from openlaunch.client.config import Address, is_loopback
 from openlaunch.client.effects import Request, Response
+from openlaunch.client.http11 import UnusableAnswer
 from openlaunch.client.retry import TransportFailure
 from openlaunch.errors import ConfigurationError, PayloadTooLarge
 
 USER_AGENT = f"openlaunch/{version('openlaunch')}"
 CONNECT_SECONDS = 10.0
+_PARTIAL = 206
 MOVE_ON_SECONDS = 2.0
 """How long one of several servers may take for a connection."""
 
@@ -116,6 +118,12 @@ class Target:
             f"the connection to {self.address.url}{self.way} broke before its answer: {reason}", sent=True
         )
 
+    def unusable(self, reason: object) -> TransportFailure:
+        """Make the failure of a request whose answer can't be that of the server."""
+        return TransportFailure(
+            f"the answer of {self.address.url}{self.way} can't be used: {reason}", sent=True
+        )
+
     def too_slow(self, request: Request) -> TransportFailure:
         """Make the failure of a request that was not answered in time."""
         seconds = self.seconds(request)
@@ -127,10 +135,13 @@ class Target:
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """Give a context that trusts the system's certificates, or those of SSL_CERT_FILE, and the ones of this file.
 
-    Raises ConfigurationError when SSL_CERT_FILE can't be used.
+    Raises ConfigurationError when SSL_CERT_FILE or SSL_CERT_DIR can't be used.
     """
     import httpx2  # only here: most servers of this machine speak HTTP
 
+    folder = os.environ.get("SSL_CERT_DIR")
+    if folder and not Path(folder).is_dir():  # the library takes that for a folder without certificates
+        raise ConfigurationError(f"{folder!r} (from SSL_CERT_DIR) can't be used: it is not a folder")
     try:
         context = httpx2.create_ssl_context()
     except OSError as error:
@@ -142,6 +153,25 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     if ca_file is not None:
         context.load_verify_locations(ca_file)
     return context
+
+
+def check_answer(status: int, headers: Mapping[str, str], request: Request) -> None:
+    """Check the head of an answer with a status below 300.
+
+    Raises UnusableAnswer when it is not one that an Openlaunch server gives, such as a page of a proxy.
+    """
+    if status == _PARTIAL:
+        raise UnusableAnswer("it is a part (206) of what was asked for")
+    if (coding := headers.get("content-encoding", "identity")) != "identity":
+        raise UnusableAnswer(f"it has the Content-Encoding {coding[:80]!r}, which was not asked for")
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "text/html" and not request.signed:
+        raise UnusableAnswer(
+            "it is a page of HTML, which no Openlaunch server sends there (is the URL right, and is there a proxy on "
+            "the way?)"
+        )
+    if request.stream and kind not in ("text/event-stream", ""):
+        raise UnusableAnswer(f"it has the Content-Type {kind[:80]!r}, and a stream has text/event-stream")
 
 
 def check_size(size: int, request: Request) -> None:

@@ -33,6 +33,9 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes) -> APIEr
     if status < 400:
         return _redirected(status, headers)
     document = _document(body)
+    if document is None:
+        retry_after = _seconds(headers.get("retry-after"))
+        return class_for_status(status)(_foreign(status, body), retry_after=retry_after)
     detail = document.get("detail")
     errors = [e for e in detail if isinstance(e, dict)] if isinstance(detail, list) else []
     message = "; ".join(_field_message(e) for e in errors) if errors else str(detail or "")
@@ -45,6 +48,15 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes) -> APIEr
     )
 
 
+def _foreign(status: int, body: bytes) -> str:
+    """Say what a proxy, or whatever else is not an Openlaunch server, has answered."""
+    text = body[:MAX_TEXT].decode("utf-8", "replace").strip() or "it is empty"
+    return (
+        f"the answer has the status {status}, and is not one of an Openlaunch server (is the URL right, and is there "
+        f"a proxy on the way?): {text}"
+    )
+
+
 def _redirected(status: int, headers: Mapping[str, str]) -> APIError:
     where = headers.get("location", "")[:MAX_TEXT]
     return BadRequest(
@@ -54,14 +66,13 @@ def _redirected(status: int, headers: Mapping[str, str]) -> APIError:
     )
 
 
-def _document(body: bytes) -> dict[str, Any]:
+def _document(body: bytes) -> dict[str, Any] | None:
+    """Return the problem document in an answer; None where it has none."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        document = None
-    if isinstance(document, dict):
-        return document
-    return {"detail": body[:MAX_TEXT].decode("utf-8", "replace").strip()}
+        return None
+    return document if isinstance(document, dict) and document.keys() & {"detail", "code"} else None
 
 
 def _text(value: object) -> str | None:

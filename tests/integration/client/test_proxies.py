@@ -125,3 +125,34 @@ def test_a_certificate_file_that_cannot_be_used_is_named(flavour, content, tmp_p
     with pytest.raises(ConfigurationError, match=rf"{path}' \(from SSL_CERT_FILE") as caught:
         both.call(both.client.list_model_endpoints)
     assert "can't be used" in str(caught.value)
+
+
+def test_a_folder_of_certificates_that_is_not_there_is_named(made, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_DIR", "/no/such/folder")
+    both = made("blocking", "https://127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match=r"'/no/such/folder' \(from SSL_CERT_DIR\) can't be used"):
+        both.call(both.client.list_model_endpoints)
+
+
+@pytest.mark.parametrize(
+    ("named", "url", "is_used"),
+    [
+        ("192.0.2.0/24", "http://192.0.2.7:8000", False),
+        ("10.0.0.0/8, 192.0.2.7", "http://192.0.2.7:8000", False),
+        ("192.0.2.0/24", "http://198.51.100.1:8000", True),
+        ("192.0.2.0/24", "http://models.example.org", True),
+        ("2001:db8::1", "http://[2001:db8::1]:8000", False),
+        ("[2001:db8::]/32, no network/at all", "http://[2001:db8::2]", True),
+        ("2001:db8::/32", "http://[2001:db8::2]", False),
+        ("", "http://192.0.2.7:8000", True),
+    ],
+)
+def test_no_proxy_may_name_networks(named, url, is_used, nobody, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", nobody)
+    monkeypatch.setenv("NO_PROXY", named)
+    assert (proxy_for(url) is not None) == is_used
+
+
+def test_spaces_around_the_url_of_a_proxy_are_left_out(nobody, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f" {nobody} ")
+    assert proxy_for(REMOTE).url == nobody

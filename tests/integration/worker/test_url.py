@@ -161,6 +161,12 @@ def test_a_proxy_of_the_environment_is_asked_and_no_other(server, monkeypatch):
     assert Transfer("http://192.0.2.1/bytes?7").fetch(limits(allow_private=False)) == b"x" * 7
 
 
+def test_a_network_of_no_proxy_is_reached_without_the_proxy(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server)
+    monkeypatch.setenv("no_proxy", "192.0.2.0/24")
+    assert "private address" in refusal("http://192.0.2.1/bytes?7", allow_private=False)
+
+
 @pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]"])
 def test_a_link_local_address_is_always_refused(server, host):
     assert "never allowed" in refusal(f"http://{host}/latest/meta-data")

@@ -60,21 +60,34 @@ def test_the_detail_of_a_422_is_the_contracts_list():
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "the server answered 502 without a reason"),
-        (b"<html>Bad gateway</html>", "<html>Bad gateway</html>"),
-        (b"[1, 2]", "[1, 2]"),
         (b'{"detail": "upstream is gone"}', "upstream is gone"),
-        (b'{"message": "no detail"}', "the server answered 502 without a reason"),
         (b'{"detail": [{"loc": null, "msg": "odd"}]}', "odd"),
         (b'{"detail": ["odd"]}', "['odd']"),
+        (b'{"detail": null}', "the server answered 502 without a reason"),
+    ],
+)
+def test_a_problem_document_is_read_whatever_its_detail_is(body, message):
+    assert from_response(502, {}, body).message == message
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "it is empty"),
+        (b"<html>Bad gateway</html>", "<html>Bad gateway</html>"),
+        (b"[1, 2]", "[1, 2]"),
+        (b'{"message": "no detail"}', '{"message": "no detail"}'),
         (b"\xff\xfe", "\ufffd\ufffd"),
         (b"[" * 100_000, "[" * 500),
     ],
 )
-def test_answers_of_others_are_errors_too(body, message):
+def test_answers_of_others_are_errors_that_say_so(body, text):
     error = from_response(502, {}, body)
     assert type(error) is errors.WorkerDied
-    assert error.message == message
+    assert error.message == (
+        "the answer has the status 502, and is not one of an Openlaunch server (is the URL right, and is there a "
+        f"proxy on the way?): {text}"
+    )
 
 
 @pytest.mark.parametrize(

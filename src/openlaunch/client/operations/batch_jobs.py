@@ -9,7 +9,8 @@ from openlaunch.client import bucket
 from openlaunch.client.effects import (
     Flow,
     Request,
-    call,
+    asked,
+    document_of,
     json_body,
     path_to,
     takes_owner,
@@ -82,8 +83,10 @@ def batch_async_request(
     checked(CreateBatchJobRequest, document)
     data = yield from work(lambda: _json_lines(urls, inputs))
     document["input_path"] = yield from upload(data, routes.BATCH_UPLOAD)
-    response = yield from call(Request("POST", routes.BATCH_JOBS, json_body(document)))
-    return CreateBatchJobResponse.model_validate_json(response.body).model_dump()
+    created = yield from answer(
+        CreateBatchJobResponse, Request("POST", routes.BATCH_JOBS, json_body(document))
+    )
+    return created.model_dump()
 
 
 def _format(name: str) -> str:
@@ -109,8 +112,11 @@ def get_batch_async_response(batch_job_id: str) -> Flow[dict[str, Any]]:
     Raises:
         NotFound: there is no such job.
     """
-    response = yield from call(Request("GET", path_to(routes.BATCH_JOBS, batch_job_id), idempotent=True))
-    return _document(response.body)
+    return (
+        yield from asked(
+            Request("GET", path_to(routes.BATCH_JOBS, batch_job_id), idempotent=True), document_of
+        )
+    )
 
 
 def wait_for_batch_job(
@@ -141,14 +147,13 @@ def wait_for_batch_job(
         while True:
             left = POLL_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
             url = url_with(path_to(routes.BATCH_JOBS, batch_job_id), {"wait": min(left, POLL_SECONDS)})
-            response = yield from call(Request("GET", url, idempotent=True))
-            job = BatchJobResponse.model_validate_json(response.body)
+            job, document = yield from asked(Request("GET", url, idempotent=True), _job_and_document)
             progress.show(job.num_tasks_completed, job.num_tasks_pending)
             if on_progress is not None:
-                on_progress(_document(response.body))
+                on_progress(document)
             if job.status.done:
                 _check_succeeded(job)
-                return _document(response.body)
+                return document
             if deadline is not None and time.monotonic() >= deadline:
                 raise WaitTimeout(
                     f"batch job {batch_job_id!r} is {job.status} after {timeout:g} seconds; it keeps running"
@@ -192,8 +197,9 @@ def list_batch_jobs(owner: str | None = None) -> Flow[list[dict[str, Any]]]:
     An admin lists those of another `owner`, or with `"*"` everybody's.
     """
     url = url_with(routes.BATCH_JOBS, {"owner": owner})
-    response = yield from call(Request("GET", url, idempotent=True))
-    jobs: list[dict[str, Any]] = json.loads(response.body)["batch_jobs"]
+    jobs: list[dict[str, Any]] = yield from asked(
+        Request("GET", url, idempotent=True), lambda body: document_of(body)["batch_jobs"]
+    )
     return jobs
 
 
@@ -208,9 +214,8 @@ def cancel_batch_job(batch_job_id: str) -> Flow[bool]:
     return (yield from answer(UpdateBatchJobResponse, Request("PUT", url, body, idempotent=True))).success
 
 
-def _document(body: bytes) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(body)
-    return document
+def _job_and_document(body: bytes) -> tuple[BatchJobResponse, dict[str, Any]]:
+    return BatchJobResponse.model_validate_json(body), document_of(body)
 
 
 def _check_succeeded(job: BatchJobResponse) -> None:

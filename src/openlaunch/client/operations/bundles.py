@@ -6,16 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from openlaunch.client import bucket
-from openlaunch.client.effects import (
-    Flow,
-    Request,
-    call,
-    json_body,
-    path_to,
-    takes_owner,
-    url_with,
-    work,
-)
+from openlaunch.client.effects import Flow, Request, answered, json_body, path_to, takes_owner, url_with, work
 from openlaunch.client.models import ModelBundle, answer, checked, got
 from openlaunch.client.operations.keywords import CodeKeywords, CommandKeywords, given
 from openlaunch.client.packing.callables import pack_callables, python_version
@@ -268,9 +259,9 @@ def register(
 def upload(data: bytes, route: str = routes.BUNDLE_UPLOAD) -> Flow[str]:
     """Upload bytes to where the route says, and give the location that names them."""
     url = url_with(route, {"size": len(data) if len(data) > ANNOUNCED_BYTES else None})
-    response = yield from call(Request("POST", url, b"{}", idempotent=True))
-    where = UploadResponse.model_validate_json(response.body)
-    yield from bucket.upload(where, response, data, UPLOAD_SECONDS)
+    request = Request("POST", url, b"{}", idempotent=True)
+    where, answer = yield from answered(request, UploadResponse.model_validate_json)
+    yield from bucket.upload(where, answer, data, UPLOAD_SECONDS)
     return f"s3://{where.bucket}/{where.key}"
 
 

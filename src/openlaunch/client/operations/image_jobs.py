@@ -1,10 +1,19 @@
 """Docker-image batch jobs, their bundles and triggers."""
 
-import json
 import time
 from typing import Any, Unpack
 
-from openlaunch.client.effects import Flow, Request, call, json_body, path_to, takes_owner, url_with
+from openlaunch.client.effects import (
+    Flow,
+    Request,
+    asked,
+    call,
+    document_of,
+    json_body,
+    path_to,
+    takes_owner,
+    url_with,
+)
 from openlaunch.client.models import checked
 from openlaunch.client.operations.keywords import ResourceKeywords, given
 from openlaunch.client.seconds import check_seconds
@@ -282,9 +291,7 @@ def delete_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
 
 
 def _json(request: Request) -> Flow[dict[str, Any]]:
-    response = yield from call(request)
-    document: dict[str, Any] = json.loads(response.body)
-    return document
+    return (yield from asked(request, document_of))
 
 
 def _get(url: str) -> Flow[dict[str, Any]]:

@@ -4,7 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-from openlaunch.client.effects import Flow, Request, Response, call, json_body, takes_owner
+from openlaunch.client.effects import (
+    Flow,
+    Request,
+    Response,
+    asked,
+    call,
+    document_of,
+    json_body,
+    takes_owner,
+)
 from openlaunch.client.engines import DEVELOPMENT, OFFLINE, command_of, engine_of, folder_of, sleeping
 from openlaunch.client.lists import check_items
 from openlaunch.client.models import ModelEndpoint, differences
@@ -200,8 +209,9 @@ def _update(
 
 def list_llms() -> Flow[list[dict[str, Any]]]:
     """List the models that the key may use: endpoints that speak OpenAI, with `id`, `created` and `owned_by`."""
-    response = yield from call(Request("GET", routes.MODELS, idempotent=True))
-    listed: list[dict[str, Any]] = json.loads(response.body)["data"]
+    listed: list[dict[str, Any]] = yield from asked(
+        Request("GET", routes.MODELS, idempotent=True), lambda body: document_of(body)["data"]
+    )
     return listed
 
 

@@ -1,7 +1,6 @@
 """Predictions and tasks."""
 
 import contextlib
-import json
 import math
 import time
 from collections import deque
@@ -16,7 +15,9 @@ from openlaunch.client.effects import (
     Pause,
     Request,
     Response,
+    asked,
     call,
+    document_of,
     json_body,
     path_to,
     url_with,
@@ -32,6 +33,7 @@ from openlaunch.client.predictions import (
     encode,
     parse_answer,
     parse_seen,
+    read_answer,
     unpickled,
 )
 from openlaunch.client.retry import TransportFailure
@@ -70,8 +72,9 @@ def predict_sync(
 ) -> Flow[Answer]:
     """Run a prediction and wait for its answer; `limit` is the endpoint's own `timeout_seconds`."""
     default = PREDICT_SECONDS if limit is None else limit + MARGIN_SECONDS
-    response = yield from call(_prediction(routes.SYNC_TASKS, endpoint_id, request, timeout, default))
-    return parse_answer(json.loads(response.body))
+    return (
+        yield from asked(_prediction(routes.SYNC_TASKS, endpoint_id, request, timeout, default), read_answer)
+    )
 
 
 def _prediction(
@@ -160,8 +163,11 @@ def submit(endpoint_id: str, request: EndpointRequest, timeout: float | None = N
     """Put a task into the queue; gives its id once it is on the server's disk."""
     url = f"{routes.ASYNC_TASKS}?model_endpoint_id={endpoint_id}"
     body = _checked(request, timeout).body(timeout_seconds=timeout)
-    response = yield from call(_submission(url, body, request.headers()))
-    return str(json.loads(response.body)["task_id"])
+    return (
+        yield from asked(
+            _submission(url, body, request.headers()), lambda body: str(document_of(body)["task_id"])
+        )
+    )
 
 
 def submit_many(endpoint_id: str, requests: Sequence[EndpointRequest]) -> Flow[list[str]]:
@@ -180,11 +186,12 @@ def submit_many(endpoint_id: str, requests: Sequence[EndpointRequest]) -> Flow[l
     for bodies in _batches(request.body() for request in requests):
         body = b'{"requests":[' + b",".join(bodies) + b"]}"
         try:
-            response = yield from call(_submission(url, body, {}))
+            task_ids += yield from asked(
+                _submission(url, body, {}), lambda body: document_of(body)["task_ids"]
+            )
         except OpenlaunchError as error:
             error.add_note(f"{len(task_ids)} of {len(requests)} tasks had been submitted before")
             raise
-        task_ids += json.loads(response.body)["task_ids"]
     return task_ids
 
 
@@ -218,8 +225,7 @@ def look(task_id: str, seconds: float = 0.0) -> Flow[Answer]:
         prediction=True,
         patience=min(seconds, OUTAGE_SECONDS),
     )
-    response = yield from call(request)
-    return parse_answer(json.loads(response.body))
+    return (yield from asked(request, read_answer))
 
 
 def look_at_progress(task_id: str, after: int, seconds: float) -> Flow[Seen]:
@@ -232,8 +238,7 @@ def look_at_progress(task_id: str, after: int, seconds: float) -> Flow[Seen]:
         idempotent=True,
         patience=min(seconds, OUTAGE_SECONDS),
     )
-    response = yield from call(request)
-    return parse_seen(json.loads(response.body))
+    return (yield from asked(request, lambda body: parse_seen(document_of(body))))
 
 
 class Following:
@@ -299,8 +304,8 @@ def _pause_if_early(left: float) -> Flow[None]:
 def cancel_task(task_id: str) -> Flow[bool]:
     """Cancel a task; False when it was already done."""
     path = path_to(routes.ASYNC_TASKS, task_id, "cancel")
-    response = yield from call(Request("POST", path, idempotent=True))
-    return bool(json.loads(response.body)["cancelled"])
+    request = Request("POST", path, idempotent=True)
+    return (yield from asked(request, lambda body: bool(document_of(body)["cancelled"])))
 
 
 class BulkWait:
@@ -347,9 +352,12 @@ def _wait_for_some(task_ids: list[str], seconds: float) -> Flow[dict[str, Answer
         prediction=True,
         patience=OUTAGE_SECONDS,
     )
-    response = yield from call(request)
-    tasks = json.loads(response.body)["tasks"]
-    return {task["task_id"]: parse_answer(task) for task in tasks}
+    return (
+        yield from asked(
+            request,
+            lambda body: {task["task_id"]: parse_answer(task) for task in document_of(body)["tasks"]},
+        )
+    )
 
 
 def download(url: str) -> Flow[object]:

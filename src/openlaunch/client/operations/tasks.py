@@ -1,12 +1,20 @@
 """Async tasks as rows of a list, one looked at, and run again."""
 
-import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from openlaunch.client.effects import IDEMPOTENCY_KEY, Flow, Request, call, path_to, time_text, url_with
+from openlaunch.client.effects import (
+    IDEMPOTENCY_KEY,
+    Flow,
+    Request,
+    asked,
+    document_of,
+    path_to,
+    time_text,
+    url_with,
+)
 from openlaunch.client.models import EndpointLike, answer, got
 from openlaunch.client.operations.endpoints import resolved
 from openlaunch.wire import routes
@@ -92,11 +100,11 @@ def get_task_payload(task_id: str) -> Flow[dict[str, Any]]:
     Raises:
         NotFound: no task has this id, or the task succeeded: then its payload is not kept.
     """
-    response = yield from call(
-        Request("GET", path_to(routes.ASYNC_TASKS, task_id, "payload"), idempotent=True)
+    return (
+        yield from asked(
+            Request("GET", path_to(routes.ASYNC_TASKS, task_id, "payload"), idempotent=True), document_of
+        )
     )
-    payload: dict[str, Any] = json.loads(response.body)
-    return payload
 
 
 def rerun_task(task_id: str) -> Flow[str]:
