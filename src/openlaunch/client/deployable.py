@@ -1,9 +1,15 @@
 """Says of what is given to `deploy` whether it can be served, and if not, what to write instead."""
 
 import inspect
+import json
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
+
+from openlaunch.client.packing.documents import pack_schemas
 from openlaunch.errors import BundleError
 from openlaunch_worker.shapes import Shape, shape_of
 
@@ -45,6 +51,54 @@ def check_functions(
             f"endpoint_type={endpoint_type!r} out, or let fn return a list"
         )
     return shape
+
+
+def check_schema_fits(fn: Callable[..., Any], schema: type[BaseModel], *, has_model: bool) -> None:
+    """Check that a function takes what its request schema lets pass.
+
+    Raises BundleError: a field has another name in requests than the parameter has, is needed and not taken, or may
+    be left out though nothing stands in its place.
+    """
+    try:
+        # What a decorator's own function takes is what counts.
+        parameters = list(inspect.signature(fn, follow_wrapped=False).parameters.values())[has_model:]
+    except (TypeError, ValueError):
+        return
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    document = json.loads(pack_schemas(schema, None))["RequestSchema"]
+    fields, required = document.get("properties", {}), document.get("required", ())
+    if alias := next((n for n in fields if n not in named and _field_name(schema, n) in named), None):
+        field = _field_name(schema, alias)
+        raise BundleError(
+            f"request_schema calls the field {field!r} {alias!r} in requests, and fn takes {field!r}: name the "
+            f"parameter {alias!r}, or leave the alias out"
+        )
+    if unknown := next((name for name in required if name not in named), None):
+        raise BundleError(
+            f"request_schema needs {unknown!r}, which fn does not take: add it to the parameters of fn, or **kwargs"
+        )
+    for name, part in fields.items():
+        is_needed = name in named and named[name].default is inspect.Parameter.empty
+        if is_needed and name not in required and "default" not in part:
+            raise BundleError(
+                f"request_schema lets {name!r} be left out, with a default that JSON does not have, such as that "
+                f"of a default_factory: give the parameter {name!r} of fn a default of its own"
+            )
+
+
+def _field_name(schema: type[BaseModel], name: str) -> str:
+    """Return the field that has a name in requests."""
+    for field, info in schema.model_fields.items():
+        if name != field and name in _aliases(info):
+            return field
+    return name
+
+
+def _aliases(info: FieldInfo) -> tuple[Any, ...]:
+    given = info.validation_alias or info.alias
+    return tuple(given.choices) if isinstance(given, AliasChoices) else (given,)
 
 
 def _kind(value: Any) -> str:

@@ -1,10 +1,14 @@
 """What `deploy` refuses before anything is sent, and what it says to write instead."""
 
+import functools
 import json
+import math
+from uuid import UUID, uuid4
 
 import pytest
+from pydantic import BaseModel, Field
 
-from openlaunch.client.deployable import check_functions
+from openlaunch.client.deployable import check_functions, check_schema_fits
 from openlaunch.errors import BundleError
 
 
@@ -51,6 +55,50 @@ def unawaited():
 def test_what_is_no_function_is_refused_with_what_to_write(fn, message):
     with pytest.raises(BundleError, match=message):
         check_functions(fn, None, None)
+
+
+class Asked(BaseModel):
+    """Fields with and without a default that JSON has."""
+
+    text: str
+    tags: list[str] = Field(default_factory=list)
+    id: UUID = Field(default_factory=uuid4)
+    most: float = math.inf
+    raw: bytes = b"\xff"
+    user: str = Field("bob", alias="userName")
+
+
+def with_defaults(text, tags, id=None, most=0.0, raw=b"", userName=""):  # noqa: N803, A002
+    return text
+
+
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (lambda tags: tags, "needs 'text', which fn does not take"),
+        (lambda text, id: text, "lets 'id' be left out"),  # noqa: A006
+        (lambda text, most: text, "lets 'most' be left out"),
+        (lambda text, raw: text, "lets 'raw' be left out"),
+        (lambda text, user: text, "calls the field 'user' 'userName' in requests"),
+    ],
+)
+def test_a_function_that_would_fail_on_what_its_schema_lets_pass_is_refused(fn, message):
+    with pytest.raises(BundleError, match=f"request_schema {message}"):
+        check_schema_fits(fn, Asked, has_model=False)
+
+
+@pytest.mark.parametrize("fn", [with_defaults, lambda text: text, lambda **fields: fields, len])
+def test_a_function_that_fits_its_schema_is_taken(fn):
+    check_schema_fits(fn, Asked, has_model=False)
+    check_schema_fits(lambda model, text: text, Asked, has_model=True)
+
+
+def test_what_a_decorator_takes_counts():
+    @functools.wraps(with_defaults)
+    def decorated(*args, **kwargs):
+        return with_defaults("", [])
+
+    check_schema_fits(decorated, Asked, has_model=False)
 
 
 def test_a_loader_is_a_function():

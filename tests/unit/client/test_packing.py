@@ -1,13 +1,17 @@
+import json
+import math
 import pickle
 import random
+import re
 import subprocess
 import sys
 import zipfile
+from decimal import Decimal
 from io import BytesIO
 
 import cloudpickle
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from openlaunch import EndpointRequest, LaunchClient, ModelEndpoint, SyncEndpoint
 from openlaunch.client.operations.bundles import flavor_of_callables, framework
@@ -308,6 +312,31 @@ def test_schemas_have_the_models_they_use_beside_them():
     assert document["RequestSchema"]["properties"]["parts"]["items"] == {"$ref": "#/components/schemas/Part"}
     assert document["Part"]["required"] == ["size"]
     assert document["ResponseSchema"]["properties"]["total"] == {"title": "Total", "type": "integer"}
+
+
+def test_schemas_have_the_defaults_that_json_has():
+    class Options(BaseModel):
+        tags: list[str] = Field(default_factory=list)
+        names: dict[str, str] = Field(default_factory=dict)
+        most: float = math.inf
+        raw: bytes = b"\xff"
+        amount: Decimal = Decimal("1.5")
+        counts: dict[int, str] = {}
+
+    fields = json.loads(pack_schemas(Options, None))["RequestSchema"]["properties"]
+    assert {name: part["default"] for name, part in fields.items() if "default" in part} == {
+        "tags": [],
+        "names": {},
+        "amount": "1.5",
+        "counts": {},
+    }
+    amount, counts = fields["amount"]["anyOf"][1]["pattern"], fields["counts"]["propertyNames"]["pattern"]
+    for text in ("1", "-1.5", ".5", "1.", "1e-5", " 7 ", "1_000"):
+        assert re.search(amount, text)
+        assert Decimal(text) is not None
+    assert not any(re.search(amount, text) for text in ("", "x", ".", "NaN", "1.2.3", "--1", "e5"))
+    assert all(re.search(counts, text) for text in ("1", "-1", "1.0"))
+    assert not any(re.search(counts, text) for text in ("", "a", "1.5", "1a"))
 
 
 def test_without_schemas_there_are_none():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Unpack
 
 from pydantic import BaseModel
 
-from openlaunch.client.deployable import check_functions
+from openlaunch.client.deployable import check_functions, check_schema_fits
 from openlaunch.client.effects import Flow, takes_owner, work
 from openlaunch.client.models import ModelEndpoint, changes_between, differences
 from openlaunch.client.operations import bundles, endpoints
@@ -250,6 +250,8 @@ def _prepared(
     if request_schema is None:
         for why in interface.unread:
             log.warning("%s; the function gets what JSON has", why)
+    elif not batches and inspect.isclass(request_schema) and issubclass(request_schema, BaseModel):
+        check_schema_fits(fn, request_schema, has_model=load_model_fn is not None)
     takes = made_types(interface, of_request=request_schema is None)
     functions = loaders(fn, load_model_fn, takes, interface.item if request_schema is None else None)
     hooks = {

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import GenericAlias
-from typing import Annotated, Any, NotRequired, Required, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, ClassVar, NotRequired, Required, get_origin, get_type_hints, is_typeddict
 
 import typing_extensions
 from pydantic import BaseModel, ConfigDict, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaWarningKind
+from pydantic_core import PydanticSerializationError
 
 from openlaunch.client.packing.interface import NONE, Interface, rebuilt
 from openlaunch.errors import BundleError
@@ -135,16 +136,45 @@ def _is_understood(kind: Any, mode: JsonSchemaMode) -> bool:
     return True
 
 
+_EMPTY = (list, dict, set, frozenset, tuple)
+_WHOLE = r"^\s*[-+]?[0-9][0-9_]*(\.0*)?\s*$"
+_DECIMAL = r"^\s*[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?\s*$"
+
+
 class _Generator(GenerateJsonSchema):
     """Makes schemas, of what is sent as bytes too; of other classes that only Python has, it makes none."""
+
+    ignored_warning_kinds: ClassVar[set[JsonSchemaWarningKind]] = {  # type: ignore[misc]
+        "skipped-choice",
+        "non-serializable-default",
+    }
+
+    def get_default_value(self, schema: Any) -> Any:
+        """Return the default, also where it is made by `default_factory=list` or another empty collection."""
+        factory = schema.get("default_factory")
+        return factory() if factory in _EMPTY else super().get_default_value(schema)
+
+    def encode_default(self, dft: Any) -> Any:
+        """Return a default as JSON has it. Raise what pydantic does where JSON has none such, as for infinity."""
+        encoded = super().encode_default(dft)
+        try:
+            json.dumps(encoded, allow_nan=False)
+        except ValueError as error:
+            raise PydanticSerializationError(str(error)) from None
+        return encoded
+
+    def get_decimal_pattern(self, schema: Any) -> str | None:
+        return _DECIMAL
 
     def is_instance_schema(self, schema: Any) -> dict[str, Any]:
         name = name_of(schema["cls"])
         return self.handle_invalid_for_json_schema(schema, "a class") if name is None else _of_binary(name)
 
     def dict_schema(self, schema: Any) -> dict[str, Any]:
-        """Have keys of an Enum be the texts of its values, because JSON has no other keys."""
+        """Have keys be texts, because JSON has no others: those of an Enum's values, and of whole numbers."""
         made = super().dict_schema(schema)
+        if schema.get("keys_schema", {}).get("type") == "int":
+            made["propertyNames"] = {"pattern": _WHOLE}
         reference = made.get("propertyNames", {}).get("$ref")
         of_keys = None if reference is None else self.get_schema_from_definitions(reference)
         if of_keys and (values := of_keys.get("enum")):
