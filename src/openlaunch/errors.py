@@ -221,8 +221,8 @@ class UnsupportedMedia(APIError):
     """415: the request's body has a `Content-Type` or a `Content-Encoding` that is not taken."""
 
     status, title, default_code = 415, "Unsupported media type", "unsupported_media"
-    codings = "identity"
-    """Which codings of a body the path takes, as the header `Accept-Encoding` of the answer says."""
+    codings = ""
+    """Which codings of a body the path takes where that of this one is not, as the header `Accept-Encoding` says."""
 
 
 class Unprocessable(APIError):

@@ -485,6 +485,7 @@ def _span(value: Any) -> dt.timedelta:
 
 _SIMPLE: Final[dict[Any, Make]] = {
     int: _whole,
+    complex: _guarded(complex, complex),
     dt.datetime: _guarded(dt.datetime, dt.datetime.fromisoformat),
     dt.date: _guarded(dt.date, dt.date.fromisoformat),
     dt.time: _guarded(dt.time, dt.time.fromisoformat),

@@ -136,7 +136,7 @@ class _Answer:
 class CalledEndpoint(_Called):
     """An endpoint that is called from within a worker; `openlaunch.aio.endpoint` gives its awaitable twin."""
 
-    def predict(self, **args: Any) -> Any:
+    def predict(self, /, **args: Any) -> Any:
         """Return the value for these arguments; of a streaming endpoint, the list of its items.
 
         This waits for an async endpoint's task. Raise `CallFailed` where there is no value.
@@ -147,7 +147,7 @@ class CalledEndpoint(_Called):
         self._check(answer)
         return json.loads(answer.body)
 
-    def stream(self, **args: Any) -> Iterator[Any]:
+    def stream(self, /, **args: Any) -> Iterator[Any]:
         """Yield the items of a streaming endpoint as they come. Raise `CallFailed` where it fails."""
         with _Line() as line:
             answer = line.ask(self._request(args, EVENTS))
@@ -269,7 +269,7 @@ def _hello(token: str, seat: int) -> bytes:
 class AwaitableEndpoint(_Called):
     """The awaitable twin of `CalledEndpoint`."""
 
-    async def predict(self, **args: Any) -> Any:
+    async def predict(self, /, **args: Any) -> Any:
         """Return the value for these arguments; see `CalledEndpoint`."""
         answer = await self._whole(self._request(args, JSON))
         while answer.parser.status == _ACCEPTED:
@@ -277,7 +277,7 @@ class AwaitableEndpoint(_Called):
         self._check(answer)
         return json.loads(answer.body)
 
-    async def stream(self, **args: Any) -> AsyncIterator[Any]:
+    async def stream(self, /, **args: Any) -> AsyncIterator[Any]:
         """Yield the items of a streaming endpoint as they come; see `CalledEndpoint`."""
         line = await _awaitable_line(_seat())
         try:

@@ -33,7 +33,7 @@ class ContextRunner(Runner):
         thread: ThreadPool,
     ) -> None:
         super().__init__(predict, limits, outbox, on_idle, thread)
-        self._predict = partial(_with_context, predict, name)
+        self._predict = partial(_with_context, self._predict, name)
         self._about: dict[int, About] = {}
         self._notes: dict[int, Notes] = {}
         self._said_at: dict[int, float] = {}
@@ -92,6 +92,6 @@ class ContextRunner(Runner):
         super()._forget(job)
 
 
-def _with_context(predict: Callable[..., Any], name: str, *args: Any, **values: Any) -> Any:
+def _with_context(predict: Callable[..., Any], name: str, /, *args: Any, **values: Any) -> Any:
     values[name] = _CONTEXT.get()
     return predict(*args, **values)

@@ -50,7 +50,7 @@ def parameters_of(predict: Callable[..., Any]) -> Collection[str]:
         parameters = inspect.signature(predict).parameters.values()
     except (TypeError, ValueError):
         return ()
-    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return frozenset(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 
 
 class _Schemas:

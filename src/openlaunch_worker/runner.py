@@ -20,7 +20,7 @@ from openlaunch_worker.frames import Flags, Outcome, document_behind
 from openlaunch_worker.in_flight import STOPPED, JobsInFlight, event_of, failure, no_memory
 from openlaunch_worker.jobs import CURRENT, Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
-from openlaunch_worker.shapes import Shape, shape_of
+from openlaunch_worker.shapes import Shape, by_name, shape_of
 from openlaunch_worker.spans import enter_span
 from openlaunch_worker.threads import ThreadPool
 
@@ -54,14 +54,14 @@ class Runner(JobsInFlight):
         thread: ThreadPool,
     ) -> None:
         super().__init__(limits, outbox, on_idle)
-        self._predict = predict
+        self._predict = by_name(predict)
         self._shape = shape_of(predict)
         self._is_on_loop = self._shape.on_loop
         self._takes_route = getattr(predict, "takes_route", False)
         self._passes: PassThrough | None = getattr(predict, "passes", None)
         # A batch, and the server of a command or image, get what was sent as a whole, and not by name.
-        by_name = limits.batch is None and not self._takes_route
-        self._fill = filler(limits.request_schema, parameters_of(predict) if by_name else None)
+        is_by_name = limits.batch is None and not self._takes_route
+        self._fill = filler(limits.request_schema, parameters_of(predict) if is_by_name else None)
         self._arguments = arguments_of(predict)
         self._pool = thread if limits.per_worker == 1 else ThreadPool(limits.per_worker)
         self._context = contextvars.copy_context()

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
@@ -33,6 +34,27 @@ class Shape(Enum):
     def yields(self) -> bool:
         """Whether predict surely gives a stream."""
         return self in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+
+
+def by_name(predict: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that takes by name what another one takes by position alone; else that one itself."""
+    try:
+        signature = inspect.signature(predict)
+    except (TypeError, ValueError):
+        return predict
+    parameters = signature.parameters.values()
+    names = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
+    if not names:
+        return predict
+    made: Any = functools.partial(_by_position, predict, names)
+    taken = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) if p.name in names else p for p in parameters]
+    made.__signature__ = signature.replace(parameters=taken)
+    return made  # type: ignore[no-any-return]
+
+
+def _by_position(predict: Callable[..., Any], names: tuple[str, ...], /, *args: Any, **values: Any) -> Any:
+    given = tuple(values.pop(name) for name in itertools.takewhile(values.__contains__, names))
+    return predict(*args, *given, **values)
 
 
 def shape_of(predict: Callable[..., Any]) -> Shape:

@@ -20,6 +20,8 @@ from openlaunch_worker.tables import arrow_of, is_frame, records_of
 
 _BYTES: Final = (bytes, bytearray, memoryview)
 _FLAT: Final = (str, int, float, type(None), *_BYTES, Path, File)
+_WIDEST: Final = {"g": "float64", "G": "complex128"}
+"""The numbers of NumPy that are wider than Python's, and what stands for them."""
 _MICROSECONDS: Final = {"M": "datetime64[us]", "m": "timedelta64[us]"}
 """The units of NumPy's times that Python's have too, by the kind of their type."""
 
@@ -54,12 +56,16 @@ def npy_of(value: Any) -> Binary | None:
     """Return an array or a tensor in NumPy's format; None for every other value."""
     numpy = sys.modules.get("numpy")
     kind = "array"
+    if isinstance(value, _class("numpy.ma", "MaskedArray") or ()):
+        return None  # the format has no masks, and would show what they hide
     if (tensor := _class("torch", "Tensor")) is not None and isinstance(value, tensor):
         value = value.detach().cpu()
         # NumPy has no bfloat16, and all its values among those of 32 bits.
         kind, value = "tensor", (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     if numpy is None or not isinstance(value, numpy.ndarray) or value.dtype.hasobject:
         return None
+    if value.dtype.kind == "V" and value.dtype.names is None and value.dtype.type is not numpy.void:
+        value = value.astype(numpy.float32)  # the format would have the bits of a float of ml_dtypes alone
     file = BytesIO()
     numpy.save(file, value, allow_pickle=False)
     return Binary(file.getvalue(), NPY, kind)
@@ -102,7 +108,7 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _listed(value)
     if hasattr(value, "isoformat"):
-        return value.isoformat()
+        return _in_iso(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     if hasattr(type(value), "model_dump"):
@@ -111,7 +117,7 @@ def plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, set | frozenset):
         return _in_order(value)
-    if isinstance(value, Set | deque | ValuesView):
+    if isinstance(value, Set | deque | range | ValuesView):
         return list(value)  # views of a dictionary, and sets that keep an order, are in theirs
     for name, module, written in _LOADED:
         if (known := _class(module, name)) is not None and isinstance(value, known):
@@ -163,9 +169,14 @@ def _key(key: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    kind = getattr(getattr(value, "dtype", None), "kind", "")
-    # NumPy gives times in nanoseconds, its most common unit, as whole numbers.
-    return (value.astype(_MICROSECONDS[kind]) if kind in _MICROSECONDS else value).tolist()
+    dtype: Any = getattr(value, "dtype", None)
+    kind, char = getattr(dtype, "kind", ""), getattr(dtype, "char", "")
+    if kind in _MICROSECONDS:
+        # NumPy gives times in nanoseconds, its most common unit, as whole numbers.
+        value = value.astype(_MICROSECONDS[kind])
+    elif char in _WIDEST:
+        value = value.astype(_WIDEST[char])
+    return value.tolist()
 
 
 def _dumped(value: Any) -> Any:
@@ -180,6 +191,11 @@ def _in_order(value: set[Any] | frozenset[Any]) -> list[Any]:
         return sorted(value)
     except TypeError:
         return list(value)
+
+
+def _in_iso(moment: Any) -> str | None:
+    text: str = moment.isoformat()
+    return None if text == "NaT" else text  # pandas' time that is missing
 
 
 def _duration(span: Any) -> str:
@@ -216,8 +232,11 @@ def _image_as(name: str, image: Any) -> Binary:
 _LOADED: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
     ("Decimal", "decimal", str),
     ("UUID", "uuid", str),
+    ("_IPAddressBase", "ipaddress", str),
+    ("ZoneInfo", "zoneinfo", str),
     ("timedelta", "datetime", _duration),
     ("DataFrame", "pandas", records_of),
+    ("NAType", "pandas._libs.missing", lambda _: None),
 )
 
 

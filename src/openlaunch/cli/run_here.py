@@ -71,8 +71,9 @@ class _Call:
         self, function: Callable[..., Any], loader: Callable[..., Any] | None, *, batch: bool
     ) -> None:
         from openlaunch.client.packing.interface import interface_of
+        from openlaunch_worker.shapes import by_name
 
-        self._function, self._loader, self._batch = function, loader, batch
+        self._function, self._loader, self._batch = by_name(function), loader, batch
         self._interface = interface_of(function, has_model=loader is not None, batches=batch)
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -120,9 +120,11 @@ def check_encoding(scope: Scope) -> None:
     encoding = header(scope, b"content-encoding")
     if encoding not in (None, b"", b"identity"):
         given = encoding[:80].decode("latin-1")
-        raise UnsupportedMedia(
+        error = UnsupportedMedia(
             f"the Content-Encoding is {given!r}: send the body as it is, without that header"
         )
+        error.codings = "identity"
+        raise error
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -155,7 +157,7 @@ def problem_headers(error: APIError, request_id: str) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
-    if isinstance(error, UnsupportedMedia):
+    if isinstance(error, UnsupportedMedia) and error.codings:
         headers["Accept-Encoding"] = error.codings
     if error.status == 401:
         # A browser asks for a password of its own where it reads Basic, which the page must not have it do.

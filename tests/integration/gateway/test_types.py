@@ -38,6 +38,7 @@ class Wanted(pydantic.BaseModel):
 
 def typed(
     n: int,
+    /,
     ratio: float = 1.0,
     mode: Literal["a", "b"] = "a",
     size: Annotated[int, pydantic.Field(ge=1)] = 3,
@@ -47,9 +48,10 @@ def typed(
     ids: set[UUID] = frozenset(),
     pair: tuple[int, Kind] = (1, Kind.FULL),
     span: dt.timedelta = dt.timedelta(),
+    number: complex = 0j,
     anything=None,
 ) -> dict[str, list[str]]:
-    given = (n, ratio, mode, size, box, options, when, ids, pair, span, anything)
+    given = (n, ratio, mode, size, box, options, when, ids, pair, span, number, anything)
     return {"repr": [repr(each) for each in given]}
 
 
@@ -84,6 +86,7 @@ GIVEN = {
     "ids": ["12345678-1234-5678-1234-567812345678"],
     "pair": [2.0, "thumb"],
     "span": "P1DT1.5S",
+    "number": "1+2j",
     "anything": {"n": 1.0},
 }
 
@@ -101,6 +104,7 @@ def test_the_function_gets_what_its_annotations_name(raw, endpoints):
         {UUID(GIVEN["ids"][0])},
         (2, Kind.THUMB),
         dt.timedelta(days=1, seconds=1.5),
+        1 + 2j,
         {"n": 1.0},
     )
     assert got == [repr(each) for each in expected]
@@ -123,7 +127,7 @@ def test_what_is_left_out_has_the_functions_own_default(raw, endpoints):
         ({"n": 1, "size": 0}, ["size"]),
         ({"n": 1, "mode": "c"}, ["mode"]),
         ({"n": 1, "pair": [1, "none"]}, ["pair", 1]),
-        ({"n": 1, "options": {"kinds": ["none"]}}, ["options"]),
+        ({"n": 1, "options": {"kinds": ["none"]}}, ["options", "kinds", 0]),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_path(raw, endpoints, given, path):

@@ -28,8 +28,8 @@ def about(x: int, context: openlaunch.Context) -> dict:
     }
 
 
-async def about_on_loop(x, context: openlaunch.Context):
-    return {"x": x, "headers": dict(context.headers), "caller": context.caller}
+async def about_on_loop(name, context: openlaunch.Context):
+    return {"x": name, "headers": dict(context.headers), "caller": context.caller}
 
 
 def each(context: openlaunch.Context, to: int = 2):
@@ -80,7 +80,7 @@ def test_a_function_knows_its_request(raw, endpoints):
 
 
 def test_a_coroutine_and_a_generator_know_theirs(raw, endpoints):
-    assert raw.post("/e/co-loop", json={"x": 2}, headers=SENT).json()["headers"]["x-tenant"] == "a"
+    assert raw.post("/e/co-loop", json={"name": 2}, headers=SENT).json()["headers"]["x-tenant"] == "a"
     lines = raw.post("/e/co-each", json={}, headers={**SENT, "accept": "application/x-ndjson"}).text
     assert [json.loads(line) for line in lines.splitlines()] == [{"number": n, "id": "mine"} for n in (0, 1)]
 

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import xml.dom.minidom
 import zipfile
 from decimal import Decimal
 from io import BytesIO
@@ -58,6 +59,15 @@ def test_functions_of_a_local_module_run_where_that_is_not(tmp_path):
     data = pack_callables(load_model, load_predict)
     code = "print(bundle['load_predict_fn'](bundle['load_model_fn']())(1))"
     assert in_a_bare_process(data, code, tmp_path) == "22"
+
+
+def test_modules_of_packages_that_code_within_a_function_uses_are_imported(tmp_path):
+    def load_predict(model):
+        return lambda x: [xml.dom.minidom.parseString(each).documentElement.tagName for each in x]
+
+    data = pack_callables(load_model, load_predict)
+    code = "print(bundle['load_predict_fn'](0)(['<a/>']))"
+    assert in_a_bare_process(data, code, tmp_path) == "['a']"
 
 
 def test_helpers_in_other_local_modules_go_along(tmp_path, monkeypatch):

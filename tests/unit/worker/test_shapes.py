@@ -2,7 +2,7 @@ from functools import partial, wraps
 
 import pytest
 
-from openlaunch_worker.shapes import Shape, shape_of
+from openlaunch_worker.shapes import Shape, by_name, shape_of
 
 
 def plain(x): ...
@@ -64,3 +64,14 @@ def test_only_async_functions_are_called_on_the_loop():
 
 def test_only_generators_surely_yield():
     assert {s for s in Shape if s.yields} == {Shape.GENERATOR, Shape.ASYNC_GENERATOR}
+
+
+def test_what_is_taken_by_position_alone_can_be_given_by_name():
+    def both(predict, names, /, x=3, **others):
+        return predict, names, x, others
+
+    assert by_name(both)(names=2, predict=1, more=4) == (1, 2, 3, {"more": 4})
+    assert by_name(len)(obj=[1]) == by_name(len)([1]) == 1
+    assert by_name(plain) is plain
+    with pytest.raises(TypeError, match="'names'"):
+        by_name(both)(predict=1)

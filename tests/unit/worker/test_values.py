@@ -7,11 +7,13 @@ import datetime as dt
 import decimal
 import enum
 import io
+import ipaddress
 import json
 import subprocess
 import sys
 import types
 import uuid
+import zoneinfo
 
 import numpy as np
 import PIL.Image
@@ -20,8 +22,10 @@ import pytest
 
 from openlaunch_worker import answers
 from openlaunch_worker.failures import Refusal
+from openlaunch_worker.frames import Flags
 
 MANY = 1 << 30
+NPY = int(Flags.NPY)
 ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 UTC = dt.UTC
 
@@ -107,12 +111,36 @@ def written(value):
             },
         ),
         ({"a": [np.int8(1), {2}]}, {"a": [1, [2]]}),
+        (np.longdouble(0.5), 0.5),
+        (np.array([0.5], np.longdouble), [0.5]),
+        (np.float16(0.5), 0.5),
+        (np.ma.array([1, 2], mask=[False, True]), [1, None]),
+        (range(2), [0, 1]),
+        (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0/8"),
+        (zoneinfo.ZoneInfo("Asia/Tokyo"), "Asia/Tokyo"),
         ({np.int64(1): "a", Colour.RED: "b", ID: "c"}, {"1": "a", "red": "b", str(ID): "c"}),
         ([{"n": {dt.date(2026, 1, 2): np.arange(2)}}], [{"n": {"2026-01-02": [0, 1]}}]),
     ],
 )
 def test_a_value_is_written_as_the_rules_say(value, expected):
     assert written(value) == expected
+
+
+def test_what_pandas_misses_is_null():
+    pandas = pytest.importorskip("pandas")
+    assert written([pandas.NaT, pandas.NA, pandas.Series([1, None], dtype="Int64")]) == [
+        None,
+        None,
+        [1, None],
+    ]
+
+
+def test_an_array_is_answered_in_a_format_that_has_all_of_its_values():
+    assert answers.binary(np.ma.array([1, 2], mask=[False, True]), MANY, NPY) is None
+    kinds = pytest.importorskip("ml_dtypes")
+    data = answers.binary(np.array([1.5], kinds.bfloat16), MANY, NPY)
+    array = np.lib.format.read_array(io.BytesIO(data))
+    assert (array.dtype, array.tolist()) == (np.float32, [1.5])
 
 
 def test_an_image_has_its_media_type():

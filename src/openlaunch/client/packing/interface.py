@@ -88,12 +88,9 @@ def interface_of(fn: Callable[..., Any], *, has_model: bool, batches: bool = Fal
         if p.name != context
         for one in _unpacked(p)
     ]
-    named = {p.name: p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    can_be_named = not any(p.kind is p.POSITIONAL_ONLY for p in given)
+    named = {p.name: p for p in given if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     others = [p.annotation for p in given if p.kind is p.VAR_KEYWORD]
-    is_annotated = can_be_named and any(
-        kind is not NONE for kind in (*(p.annotation for p in named.values()), *others)
-    )
+    is_annotated = any(kind is not NONE for kind in (*(p.annotation for p in named.values()), *others))
     returns = _item(hints.get("return", NONE))
     return Interface(
         named if is_annotated else None, bool(others), returns, context, unread, *others or (NONE,)
@@ -102,7 +99,7 @@ def interface_of(fn: Callable[..., Any], *, has_model: bool, batches: bool = Fal
 
 def _is_supplied(parameter: inspect.Parameter, names: Set[str] | None) -> bool:
     """Return whether a decorator may supply an argument that has no default; one of no names may supply any."""
-    is_one = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     return is_one and parameter.default is NONE and (names is None or parameter.name in names)
 
 

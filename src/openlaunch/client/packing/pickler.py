@@ -230,6 +230,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self._keep_name(function, reduced)
         self._note_imports(function)
         self.uses |= names_in(function.__code__)
+        reduced[2][1]["_cloudpickle_submodules"] = _modules_below(function)
         reduced = (reduced[0], self._with_cells(reduced[1], function), *reduced[2:])
         values = reduced[2][1]["__globals__"]
         values.update(_named_in_texts(function))
@@ -306,6 +307,30 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         for name in found:
             for one in parents_and(name):
                 self._meet(one)
+
+
+def _modules_below(function: FunctionType) -> list[ModuleType]:
+    """Return the modules that code uses as attributes of packages, as `PIL.Image` is one of `PIL`.
+
+    cloudpickle itself finds those of the function alone, and not of lambdas, comprehensions and others within it.
+    """
+    words = names_in(function.__code__)
+    known = [function.__globals__.get(word) for word in words]
+    known += [_content(cell) for cell in function.__closure__ or ()]
+    packages = {f"{one.__name__}." for one in known if isinstance(one, ModuleType) and one.__package__}
+    return [
+        module
+        for name, module in sorted(sys.modules.items())
+        for package in packages
+        if name.startswith(package) and words.issuperset(name.removeprefix(package).split("."))
+    ]
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it has none yet
+        return None
 
 
 def _named_in_texts(function: FunctionType) -> dict[str, Any]:

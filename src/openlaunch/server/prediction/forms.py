@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from openlaunch.errors import BadRequest, Unprocessable
 from openlaunch.wire.bundles import BINARY
@@ -17,6 +17,7 @@ from openlaunch_worker.files import OCTETS
 from openlaunch_worker.frames import Body, with_parts
 
 MAX_PARTS = 1000
+MAX_BOUNDARY = 200
 MAX_HEAD_BYTES = 8192
 """Of the headers of one part."""
 
@@ -165,8 +166,11 @@ async def field_of(body: Body, content_type: str, name: str) -> tuple[int, int] 
 
 def _delimiter(content_type: str) -> bytes:
     boundary = _parameters(content_type).get("boundary", "")
-    if not 1 <= len(boundary) <= 200:
+    if not boundary:
         raise BadRequest(f"the Content-Type {FORM} has no boundary", code="invalid_form")
+    if len(boundary) > MAX_BOUNDARY:
+        text = f"the boundary of the form has {len(boundary)} characters, at most {MAX_BOUNDARY} are allowed"
+        raise BadRequest(text, code="invalid_form")
     return b"--" + boundary.encode("latin-1", "replace")
 
 
@@ -246,7 +250,10 @@ def _cut_off() -> BadRequest:
     return BadRequest("the form is cut off before its end, or is not one", code="invalid_form")
 
 
-_PARAMETER = re.compile(r';\s*(\w+)\*?=(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))')
+_PARAMETER = re.compile(r';\s*(\w+\*?)=(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))')
+_ESCAPED = re.compile(r'\\(["\\])')
+_EXTENDED = re.compile(r"(utf-8|iso-8859-1)'[^']*'(.*)", re.IGNORECASE)
+"""A value with its charset, as RFC 5987 has it."""
 
 
 def _part(head: bytes, start: int, end: int) -> Part:
@@ -262,24 +269,34 @@ def _part(head: bytes, start: int, end: int) -> Part:
         text = f"the part {found['name'][:80]!r} is encoded as {encoding[:80]!r}: send its bytes as they are"
         raise BadRequest(text, code="invalid_form")
     media_type = headers.get("content-type", "").partition(";")[0].strip()
-    return Part(found["name"].replace('\\"', '"'), start, end, media_type, found.get("filename"))
+    return Part(found["name"], start, end, media_type, found.get("filename"))
 
 
 def _parameters(value: str) -> dict[str, str]:
-    """Return the parameters of a header, by their names in lower case."""
-    return {m[1].lower(): m[2] if m[2] is not None else m[3] for m in _PARAMETER.finditer(value)}
+    """Return the parameters of a header, by their names in lower case; one with a charset only where no other is."""
+    found: dict[str, str] = {}
+    for name, quoted, bare in _PARAMETER.findall(value):
+        if not name.endswith("*"):
+            found[name.lower()] = _ESCAPED.sub(r"\1", quoted) or bare
+        elif (extended := _EXTENDED.fullmatch(quoted or bare)) is not None:
+            found.setdefault(name[:-1].lower(), unquote(extended[2], extended[1]))
+    return found
 
 
 def _is_given_here(part: Part, body: Body, fields: Fields) -> bool:
     """Return whether a part is a file whose bytes it has, in place of a URL or an id."""
     head = bytes(body[part.start : min(part.end, part.start + MAX_ID)])
     named = head.startswith(_WEB) or _ID.fullmatch(head.decode("latin-1")) is not None
-    return fields.may_be("file", part.name) and (part.filename is not None or not named)
+    is_text = named or fields.may_be("text", part.name)
+    return fields.may_be("file", part.name) and (part.filename is not None or not is_text)
 
 
 def _add(form: Form, part: Part, body: Body, fields: Fields) -> None:
     name, args = part.name, form.args
-    if part.filename is not None and not fields.may_be("file", name):
+    if part.filename == "" and part.start == part.end:
+        return  # a browser's field for a file, of which none was chosen
+    is_json = part.media_type.lower() == "application/json"  # as a Blob of a browser, which always has a name
+    if part.filename is not None and not is_json and not fields.may_be("file", name):
         taken = ", ".join(map(repr, sorted(fields.files))) or "no parameter"
         raise _wrong(name, f"it is a file, and the function takes files for {taken}")
     is_list = fields.may_be("list", name)

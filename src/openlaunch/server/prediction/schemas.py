@@ -115,12 +115,12 @@ class BundleSchemas:
         if misfits is None:
             return
         errors = []
-        for error in misfits:
+        for error, message in map(_told, misfits):
             missing = [error.kind.property] if isinstance(error.kind, _KIND.Required) else []
             errors.append(
                 {
                     "loc": ["body", "args", *error.instance_path, *missing],
-                    "msg": _bounded(error.message),
+                    "msg": _bounded(message),
                     "type": type(error.kind).__name__.lower(),
                 }
             )
@@ -136,9 +136,9 @@ class BundleSchemas:
             misfits = self.response.misfits(value, size)
         except ValueError:
             return f"it is {_TOO_DEEP}"
-        for error in misfits or ():
+        for error, message in map(_told, misfits or ()):
             path = ".".join(str(part) for part in error.instance_path)
-            return f"{path}: {_bounded(error.message)}" if path else _bounded(error.message)
+            return f"{path}: {_bounded(message)}" if path else _bounded(message)
         return None
 
 
@@ -221,6 +221,25 @@ def _compiled(document: dict[str, Any]) -> jsonschema_rs.Validator:
     schemas, name = document["components"]["schemas"], document["$ref"].rpartition("/")[2]
     _check_keywords(schemas[name])
     return jsonschema_rs.Draft202012Validator(document, offline=True, validate_formats=True, formats=FORMATS)
+
+
+def _told(error: jsonschema_rs.ValidationError) -> tuple[jsonschema_rs.ValidationError, str]:
+    """Return the error that says most of a value that fits no type of a union, and a message.
+
+    That is the error of the one type that is meant, as of an object or null where an object came. Where none is, the
+    message has what each type needs.
+    """
+    while isinstance(error.kind, _KIND.AnyOf):
+        each = [alternative[0] for alternative in error.kind.context if alternative]
+        meant = [one for one in each if not _is_of_another_type(one, error)]
+        if len(meant) != 1:
+            return error, "; or ".join(dict.fromkeys(one.message for one in meant or each)) or error.message
+        [error] = meant
+    return error, error.message
+
+
+def _is_of_another_type(one: jsonschema_rs.ValidationError, whole: jsonschema_rs.ValidationError) -> bool:
+    return isinstance(one.kind, _KIND.Type) and list(one.instance_path) == list(whole.instance_path)
 
 
 def _bounded(message: str) -> str:

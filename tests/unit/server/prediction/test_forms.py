@@ -68,6 +68,32 @@ def test_a_file_where_none_is_taken_is_refused_and_says_where_one_is():
         read(part(b'other"; filename="a', b"1"), fields=Fields({}))
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (b"filename*=UTF-8''%e2%82%ac%20/..%2Fa.txt", "€ /../a.txt"),
+        (b"filename*=utf-8'en'b.txt; filename=\"plain.txt\"", "plain.txt"),
+        (b"filename=plain.txt; filename*=UTF-8''b.txt", "plain.txt"),
+        (b"filename*=iso-8859-1''%A3.txt", "£.txt"),
+        (b"filename*=utf-9''%A3.txt; filename=a", "a"),
+        (b'filename="a\\"b\\\\c.txt"', 'a"b\\c.txt'),
+    ],
+)
+def test_the_name_of_a_file_is_read_as_it_is_meant(given, name):
+    [(_, found)] = read(b'--b\r\nContent-Disposition: form-data; name="file"; %b\r\n\r\n1\r\n' % given).files
+    assert found.filename == name
+
+
+def test_what_browsers_send_for_no_file_and_for_a_value():
+    assert read(part(b'file"; filename="', b"")) == ({}, [], None)
+    head = b'--b\r\nContent-Disposition: form-data; name="list"; filename="blob"\r\nContent-Type: application/json'
+    assert read(head + b"\r\n\r\n[1]\r\n").args == {"list": [1]}
+    either = {"anyOf": [{"type": "string"}, {"type": "string", BINARY: "file"}]}
+    assert read(part(b"file", b"text"), fields=Fields({"properties": {"file": either}})).args == {
+        "file": "text"
+    }
+
+
 def test_further_arguments_are_what_their_annotation_says():
     """`**files: bytes` has no parameter with a name."""
     binary = {"type": "string", BINARY: "bytes"}

@@ -64,6 +64,36 @@ class TestRequests:
         (error,) = errors_of([1, 2])
         assert error["loc"] == ["body", "args"]
 
+    @pytest.mark.parametrize(
+        ("choices", "value", "path", "message"),
+        [
+            (
+                [{"type": "integer"}, {"type": "null"}],
+                "3",
+                [],
+                '"3" is not of type "integer"; or "3" is not of type "null"',
+            ),
+            ([ITEM, {"type": "null"}], {"price": "much"}, ["price"], '"much" is not of type "number"'),
+            ([ITEM, {"type": "null"}], {}, ["price"], '"price" is a required property'),
+            (
+                [{"anyOf": [{"enum": [1, 2]}, {"type": "null"}]}, {"type": "string"}],
+                5,
+                [],
+                "5 is not one of 1 or 2",
+            ),
+            (
+                [{"type": "array", "items": {"type": "integer"}}, {"type": "integer"}],
+                [1, "a"],
+                [1],
+                '"a" is not of',
+            ),
+        ],
+    )
+    def test_of_a_union_what_is_meant_is_named(self, choices, value, path, message):
+        (error,) = errors_of({"x": value}, {"RequestSchema": {"properties": {"x": {"anyOf": choices}}}})
+        assert error["loc"] == ["body", "args", "x", *path]
+        assert str(error["msg"]).startswith(message)
+
     def test_every_error_is_named_up_to_a_bound(self):
         assert len(errors_of({"items": [{"price": "much"}]})) == 2
         assert len(errors_of({"name": "x", "items": [{}] * 1000})) == MAX_ERRORS
