@@ -128,6 +128,7 @@ class Mallory:
                 **SMALL | {"memory": "1Gi"},
             )
             queue = own.deploy(lambda **_: None, name="mallory-async", endpoint_type="async", **SMALL)
+        self._has_image_bundles = False
         self._bundle = sync.model_endpoint.bundle_id
         self.sync, self.queue = sync.model_endpoint.id, queue.model_endpoint.id
         self.stream = stream.model_endpoint.id
@@ -145,6 +146,16 @@ class Mallory:
             for connection in connections:
                 connection.sendall(request)
             return max(int(connection.recv(65536)[9:12]) for connection in connections)
+
+    def list_of_image_bundles(self) -> int:
+        env = {f"K{n:04d}": "v" * 45 for n in range(1900)}
+        image = {"image_repository": "a/b", "image_tag": "1", "command": ["x"], "env": env}
+        path = "/v1/docker-image-batch-job-bundles"
+        if not self._has_image_bundles:
+            self._has_image_bundles = True
+            for _ in range(200):
+                assert self.raw.post(path, json={"name": "large", **image}).status_code == 200
+        return self.raw.get(path).status_code
 
     def close(self) -> None:
         for context in self._contexts:
@@ -273,6 +284,7 @@ KINDS: dict[str, Callable[[Mallory], int]] = {
     "a completion whose engine refuses it with 8 MiB": lambda m: m.completion("large refusal"),
     "a completion whose engine streams 8 MiB of comments": lambda m: m.completion("comments"),
     "batch completions of a file of 15 MiB of empty arrays": lambda m: m.file_of_completions(),
+    "a list of 200 image bundles of 100 KiB": lambda m: m.list_of_image_bundles(),
     "800 lists of endpoints at once": lambda m: m.at_once("GET", "/v1/model-endpoints"),
     "800 secrets at once": lambda m: m.at_once("PUT", "/v1/secrets/a", b'{"value": "x"}'),
     "the OpenAPI document, for the first time": lambda m: m.raw.get("/openapi.json").status_code,

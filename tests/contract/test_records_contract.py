@@ -236,9 +236,11 @@ def test_endpoints(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
             assert await store.read(lambda conn: endpoints.get_by_name(conn, "ada", "b")) == endpoint(1, "b")
             assert await store.read(lambda conn: endpoints.get(conn, "end3", "ada")) is None
             by_name = await store.read(
-                lambda conn: endpoints.list_by_owner(conn, "ada", order_by=EndpointOrderBy.ALPHABETICAL)
+                lambda conn: endpoints.ids_of_owner(conn, "ada", order_by=EndpointOrderBy.ALPHABETICAL)
             )
-            assert [record.id for record in by_name] == ["end2", "end1"]
+            assert by_name == ["end2", "end1"]
+            found = await store.read(lambda conn: list(endpoints.get_many(conn, ["end2", "gone", "end1"])))
+            assert [record.id for record in found] == by_name
             assert [record.id for record in await store.read(endpoints.list_all)] == ["end1", "end2", "end3"]
             await store.write(lambda conn: endpoints.delete(conn, "end1"))
             assert await store.read(lambda conn: endpoints.get(conn, "end1")) is None

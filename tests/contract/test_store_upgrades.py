@@ -168,11 +168,14 @@ def test_records_of_an_upgraded_database_can_be_read(upgraded: Database) -> None
             *(bundle.name for bundle in bundles.get_many(conn, bundles.ids_of_owner(conn, "ada"))),
             *(endpoint.name for endpoint in endpoints.list_all(conn)),
             *(event.kind for event in events.list_after(conn, "end-1")),
-            *(file.filename for file in files.list_by_owner(conn, "ada")),
-            *(job.id for job in batch_jobs.list_by_owner(conn, "ada")),
-            *(bundle.name for bundle in image_jobs.list_bundles(conn, "ada")),
+            *(each.filename for each in files.get_many(conn, files.ids_of_owner(conn, "ada"), "ada")),
+            *batch_jobs.ids_of_owner(conn, "ada"),
+            *(
+                each.name
+                for each in image_jobs.get_bundles(conn, image_jobs.bundle_ids_of_owner(conn, "ada"))
+            ),
             *(job.id for job in image_jobs.list_unfinished(conn)),
-            *(trigger.name for trigger in triggers.list_by_owner(conn, "ada")),
+            *(trigger.name for trigger in triggers.get_many(conn, triggers.ids_of_owner(conn, "ada"))),
             *(task.id, sent.id, str(kept.body, "ascii")),
         ]
 

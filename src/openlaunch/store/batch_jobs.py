@@ -1,5 +1,6 @@
 """Batch jobs in the store."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, select
@@ -35,9 +36,15 @@ def get(conn: Connection, owner: str, job_id: str) -> BatchJobRecord | None:
     return found[0] if found else None
 
 
-def list_by_owner(conn: Connection, owner: str) -> list[BatchJobRecord]:
-    """List the owner's last jobs, newest first."""
-    return _find(conn, is_of(batch_jobs.c.owner, owner))
+def ids_of_owner(conn: Connection, owner: str) -> list[str]:
+    """List the ids of the owner's last jobs, newest first."""
+    query = select(batch_jobs.c.id).where(is_of(batch_jobs.c.owner, owner))
+    return list(conn.scalars(query.order_by(batch_jobs.c.seq.desc()).limit(_MAX_LISTED)))
+
+
+def get_many(conn: Connection, ids: Sequence[str]) -> list[BatchJobRecord]:
+    """List the jobs of these ids, newest first, without those that are gone."""
+    return _find(conn, batch_jobs.c.id.in_(ids))
 
 
 def list_uncleared(conn: Connection) -> list[BatchJobRecord]:

@@ -1,6 +1,6 @@
 """Model bundles in the store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, or_, select, union
@@ -99,6 +99,12 @@ def ids_of_owner(
 def get_many(conn: Connection, ids: Sequence[str]) -> list[BundleRecord]:
     """List the bundles of these ids, in their order, without those that are gone."""
     return [record for bundle_id in ids if (record := get(conn, bundle_id)) is not None]
+
+
+def names(conn: Connection, ids: Iterable[str]) -> dict[str, str]:
+    """Return the names of those of the bundles that exist, by id."""
+    query = select(bundles.c.id, bundles.c.name).where(bundles.c.id.in_(list(ids)))
+    return {row.id: row.name for row in conn.execute(query)}
 
 
 def _first(conn: Connection, query: Select[Any]) -> BundleRecord | None:

@@ -1,10 +1,10 @@
 """Model endpoints in the store."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Select, Update, select
+from sqlalchemy import ColumnElement, Connection, Insert, Select, Update, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -55,21 +55,37 @@ def get_by_name(conn: Connection, owner: str, name: str) -> EndpointRecord | Non
     return _first(conn, select(*_FIELDS).where(endpoints.c.owner == owner, endpoints.c.name == name))
 
 
-def list_by_owner(
+def ids_of_owner(
     conn: Connection, owner: str, name: str | None = None, order_by: EndpointOrderBy = EndpointOrderBy.NEWEST
-) -> list[EndpointRecord]:
-    """List the owner's endpoints, or the one of this name, without those that batch jobs run on."""
-    mine = is_of(endpoints.c.owner, owner) & (endpoints.c.owner != endpoints.c.id)
-    query = select(*_FIELDS).where(mine).order_by(_ORDER[order_by])
+) -> list[str]:
+    """List the ids of the owner's endpoints, or of the one of this name, without those that batch jobs run on."""
+    query = select(endpoints.c.id).where(_mine(owner)).order_by(_ORDER[order_by])
     if name is not None:
         query = query.where(endpoints.c.name == name)
-    return [_record(row) for row in conn.execute(query).mappings()]
+    return list(conn.scalars(query))
+
+
+def get_many(conn: Connection, ids: Iterable[str]) -> Iterator[EndpointRecord]:
+    """Give the endpoints of these ids, in their order, without those that are gone, each when it is asked for."""
+    return (endpoint for each in ids if (endpoint := get(conn, each)) is not None)
 
 
 def labelled(conn: Connection, owner: str, labels: Mapping[str, str]) -> list[str]:
     """List the ids of the owner's endpoints that have all of these labels."""
-    found = list_by_owner(conn, owner)
-    return [each.id for each in found if labels.items() <= (each.spec.labels or {}).items()]
+    query = select(endpoints.c.id, endpoints.c.spec["labels"]).where(_mine(owner))
+    return [each for each, given in conn.execute(query) if labels.items() <= (given or {}).items()]
+
+
+def with_secret(conn: Connection, owner: str, secret: str) -> list[EndpointRecord]:
+    """List the owner's endpoints that have this secret, without those that are being deleted."""
+    query = select(endpoints.c.id, endpoints.c.spec["secrets"]).where(
+        _mine(owner), endpoints.c.status != EndpointStatus.DELETE_IN_PROGRESS.value
+    )
+    return list(get_many(conn, [each for each, given in conn.execute(query) if secret in (given or ())]))
+
+
+def _mine(owner: str) -> ColumnElement[bool]:
+    return is_of(endpoints.c.owner, owner) & (endpoints.c.owner != endpoints.c.id)
 
 
 def names(conn: Connection, ids: Collection[str]) -> dict[str, str]:

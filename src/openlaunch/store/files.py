@@ -25,15 +25,29 @@ def get(conn: Connection, file_id: str, owner: str) -> FileRecord | None:
 
 
 def get_many(conn: Connection, ids: Collection[str], owner: str) -> list[FileRecord]:
-    """Find those of the owner's files that have one of these ids."""
-    query = select(*_FIELDS).where(files.c.id.in_(ids), files.c.owner == owner)
-    return [FileRecord(**row._mapping) for row in conn.execute(query)]
+    """Find those of the owner's files that have one of these ids, in their order."""
+    query = select(*_FIELDS).where(files.c.id.in_(ids), is_of(files.c.owner, owner))
+    known = {row.id: FileRecord(**row._mapping) for row in conn.execute(query)}
+    return [known[each] for each in ids if each in known]
 
 
-def list_by_owner(conn: Connection, owner: str) -> list[FileRecord]:
-    """List the owner's files, newest first."""
-    query = select(*_FIELDS).where(is_of(files.c.owner, owner)).order_by(files.c.seq.desc())
-    return [FileRecord(**row._mapping) for row in conn.execute(query)]
+def ids_of_owner(
+    conn: Connection,
+    owner: str,
+    purpose: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
+    newest_first: bool = True,
+) -> list[str]:
+    """List the ids of the owner's files: of a purpose or all, behind one of them or all."""
+    mine, seq = is_of(files.c.owner, owner), files.c.seq
+    query = select(files.c.id).where(mine).order_by(seq.desc() if newest_first else seq).limit(limit)
+    if purpose is not None:
+        query = query.where(files.c.purpose == purpose)
+    if after is not None:
+        last = select(seq).where(mine, files.c.id == after).scalar_subquery()
+        query = query.where(seq < last if newest_first else seq > last)
+    return list(conn.scalars(query))
 
 
 def delete(conn: Connection, file_id: str, owner: str) -> bool:

@@ -1,5 +1,6 @@
 """Docker-image batch jobs and their bundles in the store."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -29,30 +30,35 @@ def insert_bundle(conn: Connection, bundle: ImageJobBundleRecord) -> None:
 def get_bundle(conn: Connection, bundle_id: str, owner: str | None = None) -> ImageJobBundleRecord | None:
     """Find the bundle; with an `owner`, only if it is theirs."""
     conditions = [bundles.c.id == bundle_id]
-    found = _bundles(conn, *conditions if owner is None else (*conditions, bundles.c.owner == owner))
-    return found[0] if found else None
+    return _bundle(conn, *conditions if owner is None else (*conditions, bundles.c.owner == owner))
 
 
 def latest_bundle(conn: Connection, owner: str, name: str) -> ImageJobBundleRecord | None:
     """Find the owner's newest bundle of this name."""
-    found = _bundles(conn, bundles.c.owner == owner, bundles.c.name == name)
-    return found[0] if found else None
+    return _bundle(conn, bundles.c.owner == owner, bundles.c.name == name)
 
 
-def list_bundles(
+def bundle_ids_of_owner(
     conn: Connection, owner: str, name: str | None = None, newest_first: bool = True
-) -> list[ImageJobBundleRecord]:
-    """List the owner's bundles, or those of one name."""
+) -> list[str]:
+    """List the ids of the owner's last bundles, or of those of one name."""
     conditions = [is_of(bundles.c.owner, owner)]
     if name is not None:
         conditions.append(bundles.c.name == name)
-    found = _bundles(conn, *conditions)
+    query = select(bundles.c.id).where(*conditions).order_by(bundles.c.seq.desc()).limit(_MAX_LISTED)
+    found = list(conn.scalars(query))
     return found if newest_first else found[::-1]
 
 
-def _bundles(conn: Connection, *conditions: ColumnElement[bool]) -> list[ImageJobBundleRecord]:
-    query = select(*_BUNDLE_FIELDS).where(*conditions).order_by(bundles.c.seq.desc()).limit(_MAX_LISTED)
-    return [ImageJobBundleRecord(**row) for row in conn.execute(query).mappings()]
+def get_bundles(conn: Connection, ids: Sequence[str]) -> list[ImageJobBundleRecord]:
+    """List the bundles of these ids, in their order, without those that are gone."""
+    return [bundle for each in ids if (bundle := get_bundle(conn, each)) is not None]
+
+
+def _bundle(conn: Connection, *conditions: ColumnElement[bool]) -> ImageJobBundleRecord | None:
+    query = select(*_BUNDLE_FIELDS).where(*conditions).order_by(bundles.c.seq.desc()).limit(1)
+    row = conn.execute(query).mappings().first()
+    return None if row is None else ImageJobBundleRecord(**row)
 
 
 def insert(conn: Connection, job: ImageJobRecord) -> None:
@@ -67,12 +73,18 @@ def get(conn: Connection, owner: str, job_id: str) -> ImageJobRecord | None:
     return found[0] if found else None
 
 
-def list_by_owner(conn: Connection, owner: str, trigger_id: str | None = None) -> list[ImageJobRecord]:
-    """List the owner's last jobs, or those of one trigger, newest first."""
+def ids_of_owner(conn: Connection, owner: str, trigger_id: str | None = None) -> list[str]:
+    """List the ids of the owner's last jobs, or of those of one trigger, newest first."""
     conditions = [is_of(jobs.c.owner, owner)]
     if trigger_id is not None:
         conditions.append(jobs.c.trigger_id == trigger_id)
-    return _jobs(conn, *conditions)
+    query = select(jobs.c.id).where(*conditions).order_by(jobs.c.seq.desc()).limit(_MAX_LISTED)
+    return list(conn.scalars(query))
+
+
+def get_many(conn: Connection, ids: Sequence[str]) -> list[ImageJobRecord]:
+    """List the jobs of these ids, newest first, without those that are gone."""
+    return _jobs(conn, jobs.c.id.in_(ids))
 
 
 def list_unfinished(conn: Connection) -> list[ImageJobRecord]:
@@ -128,7 +140,7 @@ def purge(conn: Connection, before: float, limit: int = 100) -> list[str]:
 
 
 def _jobs(conn: Connection, *conditions: ColumnElement[bool]) -> list[ImageJobRecord]:
-    query = select(*_JOB_FIELDS).where(*conditions).order_by(jobs.c.seq.desc()).limit(_MAX_LISTED)
+    query = select(*_JOB_FIELDS).where(*conditions).order_by(jobs.c.seq.desc())
     return [_job(row) for row in conn.execute(query).mappings()]
 
 

@@ -1,5 +1,6 @@
 """Cron triggers in the store."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -40,9 +41,15 @@ def get(conn: Connection, owner: str, trigger_id: str) -> TriggerRecord | None:
     return found[0] if found else None
 
 
-def list_by_owner(conn: Connection, owner: str) -> list[TriggerRecord]:
-    """List the owner's triggers, newest first."""
-    return _find(conn, is_of(triggers.c.owner, owner))
+def ids_of_owner(conn: Connection, owner: str) -> list[str]:
+    """List the ids of the owner's triggers, newest first."""
+    mine = select(triggers.c.id).where(is_of(triggers.c.owner, owner))
+    return list(conn.scalars(mine.order_by(triggers.c.seq.desc())))
+
+
+def get_many(conn: Connection, ids: Sequence[str]) -> list[TriggerRecord]:
+    """List the triggers of these ids, newest first, without those that are gone."""
+    return _find(conn, triggers.c.id.in_(ids))
 
 
 def list_due(conn: Connection, now: float, limit: int) -> list[TriggerRecord]:

@@ -287,9 +287,9 @@ def test_no_record_shows_a_secret(scene):
                 keys.list_all,
                 endpoints.list_all,
                 lambda conn: bundles.get_many(conn, bundles.ids_of_owner(conn, "admin")),
-                lambda conn: image_jobs.list_bundles(conn, "admin"),
-                lambda conn: image_jobs.list_by_owner(conn, "admin"),
-                lambda conn: triggers.list_by_owner(conn, "admin"),
+                lambda conn: image_jobs.get_bundles(conn, image_jobs.bundle_ids_of_owner(conn, "admin")),
+                lambda conn: image_jobs.get_many(conn, image_jobs.ids_of_owner(conn, "admin")),
+                lambda conn: triggers.get_many(conn, triggers.ids_of_owner(conn, "admin")),
             ):
                 found = await store.read(load)
                 assert found

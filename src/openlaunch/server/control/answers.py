@@ -2,15 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from sqlalchemy import Connection
 from starlette.types import Send
+
+from openlaunch.store.base import Store
 
 PIECE_CHARS = 64 * 1024
 TURN_RECORDS = 10
+READ_AT_ONCE = 10
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
@@ -35,6 +40,30 @@ def shown(model: type[M], record: object, /, **more: Any) -> M:
     """Return the record as an answer: with its fields of the same names, in whose place `more` goes."""
     same = {name: getattr(record, name) for name in model.model_fields if hasattr(record, name)}
     return model.model_validate(same | more)
+
+
+class InPages(AsyncIterable[R]):
+    """The records of these ids, which `read` finds: a few at a time, because each can hold much."""
+
+    def __init__(
+        self,
+        store: Store,
+        ids: Sequence[str],
+        read: Callable[[Connection, Sequence[str]], Iterable[R]],
+        owner: str,
+        at_once: int = READ_AT_ONCE,
+    ) -> None:
+        self._store, self._ids, self._read = store, ids, read
+        self._owner, self._at_once = owner, at_once
+
+    async def __aiter__(self) -> AsyncIterator[R]:
+        for start in range(0, len(self._ids), self._at_once):
+            ids = self._ids[start : start + self._at_once]
+            for record in await self._store.read(partial(self._page, ids), self._owner):
+                yield record
+
+    def _page(self, ids: Sequence[str], conn: Connection) -> list[R]:
+        return list(self._read(conn, ids))
 
 
 def listed(

@@ -48,8 +48,7 @@ def bundle_ids(endpoint: EndpointRecord) -> set[str]:
 
 def bundle_names(conn: Connection, endpoint: EndpointRecord) -> BundleNames:
     """Return the names of all bundles that the endpoint's description mentions."""
-    found = [bundle_store.get(conn, bundle_id) for bundle_id in bundle_ids(endpoint)]
-    return {bundle.id: bundle.name for bundle in found if bundle is not None}
+    return bundle_store.names(conn, bundle_ids(endpoint))
 
 
 def _canary(context: Context, endpoint: EndpointRecord, names: BundleNames) -> CanaryResponse | None:

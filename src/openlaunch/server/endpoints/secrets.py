@@ -15,7 +15,6 @@ from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store import secrets as secret_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import EndpointRecord, SecretRecord
-from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.keys import ALL_OWNERS
 from openlaunch.wire.secrets import MAX_SECRETS, SecretSummary, variable_of
@@ -68,7 +67,7 @@ class Secrets:
                 raise Forbidden(
                     f"{owner} has {len(kept)} secrets, the most that are allowed: delete one first"
                 )
-            users = _users(conn, owner, name)
+            users = endpoint_store.with_secret(conn, owner, name)
             if name in kept and self._is(kept[name], value):
                 return kept[name], users, []
             restarted = [_restarted(conn, each) for each in users]
@@ -97,7 +96,7 @@ class Secrets:
         def read(conn: Connection) -> list[SecretSummary]:
             everybodys = owner == ALL_OWNERS
             found = secret_store.list_all(conn) if everybodys else secret_store.of_owner(conn, owner)
-            return [_summary(each, _users(conn, each.owner, each.name)) for each in found]
+            return [_summary(each, endpoint_store.with_secret(conn, each.owner, each.name)) for each in found]
 
         return await self._store.read(read, owner)
 
@@ -105,7 +104,7 @@ class Secrets:
         """Delete a secret. Raise NotFound if there is none, Conflict if an endpoint uses it."""
 
         def write(conn: Connection) -> bool:
-            if users := _users(conn, owner, name):
+            if users := endpoint_store.with_secret(conn, owner, name):
                 raise Conflict(
                     f"the secret {name!r} is used by {', '.join(each.name for each in users[:5])}: give "
                     f"{'it' if len(users) == 1 else 'them'} other secrets first, or set this one to another value",
@@ -141,14 +140,6 @@ class Secrets:
             raise Conflict(str(error), code="secret_undecipherable") from None
         forget_old()
         return count
-
-
-def _users(conn: Connection, owner: str, name: str) -> list[EndpointRecord]:
-    return [
-        each
-        for each in endpoint_store.list_by_owner(conn, owner)
-        if name in (each.spec.secrets or ()) and each.status is not EndpointStatus.DELETE_IN_PROGRESS
-    ]
 
 
 def _restarted(conn: Connection, endpoint: EndpointRecord) -> EndpointRecord:

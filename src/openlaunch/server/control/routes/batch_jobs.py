@@ -8,7 +8,7 @@ from fastapi import Request, Response
 
 from openlaunch.artifacts.locations import INPUTS_FOLDER
 from openlaunch.server import clock
-from openlaunch.server.control.answers import listed, shown
+from openlaunch.server.control.answers import InPages, listed, shown
 from openlaunch.server.control.routes.artifacts import check_uploaded
 from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.control.routing import ControlRouter
@@ -59,7 +59,8 @@ def router(context: Context) -> ControlRouter:
     @api.get("", response_model=ListBatchJobsResponse)
     async def list_batch_jobs(request: Request, user: User) -> Response:
         """List the caller's last batch jobs, newest first."""
-        found = await context.store.read(lambda conn: job_store.list_by_owner(conn, user.owner), user.owner)
+        ids = await context.store.read(lambda conn: job_store.ids_of_owner(conn, user.owner), user.owner)
+        found = InPages(context.store, ids, job_store.get_many, user.owner)
         return listed("batch_jobs", found, partial(_response, context, request))
 
     @api.get("/{batch_job_id}")

@@ -1,8 +1,7 @@
 """Model bundles (`/v2/model-bundles`)."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable
 from dataclasses import replace
-from functools import partial
 
 from fastapi import Response
 
@@ -10,7 +9,7 @@ from openlaunch.artifacts.locations import BUNDLES_FOLDER
 from openlaunch.errors import PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.control.answers import listed, shown
+from openlaunch.server.control.answers import InPages, listed, shown
 from openlaunch.server.control.routes.artifacts import check_uploaded
 from openlaunch.server.control.routes.context import Context, User, named
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
@@ -31,7 +30,6 @@ from openlaunch.wire.bundles import (
 )
 from openlaunch.wire.ids import object_id
 
-READ_AT_ONCE = 10
 MAX_SCHEMA_BYTES = 256 * 1024
 
 
@@ -121,24 +119,17 @@ async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: s
 
 async def bundles_of(
     context: Context, caller: Principal, name: str | None, order_by: BundleOrderBy | None
-) -> AsyncIterator[BundleRecord]:
+) -> AsyncIterable[BundleRecord]:
     """Give the caller's bundles, of this name only where one is given, newest first unless asked otherwise.
 
-    They are read a few at a time: each can hold much text. What is refused is refused before the answer begins.
+    What is refused is refused before the answer begins.
     """
     newest_first = order_by is not BundleOrderBy.OLDEST
     owner, own_name = named(context, caller, name)
     ids = await context.store.read(
         lambda conn: bundle_store.ids_of_owner(conn, owner, own_name, newest_first), owner
     )
-    return _read(context, ids, owner)
-
-
-async def _read(context: Context, ids: Sequence[str], owner: str) -> AsyncIterator[BundleRecord]:
-    for start in range(0, len(ids), READ_AT_ONCE):
-        page = ids[start : start + READ_AT_ONCE]
-        for record in await context.store.read(partial(bundle_store.get_many, ids=page), owner):
-            yield record
+    return InPages(context.store, ids, bundle_store.get_many, owner)
 
 
 async def latest_bundle(context: Context, full_name: str, caller: Principal) -> BundleRecord:

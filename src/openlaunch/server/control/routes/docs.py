@@ -44,10 +44,12 @@ def router(context: Context) -> ControlRouter:
         base_url = context.urls.base_url(request.scope)
 
         def load(conn: Connection) -> bytes:
-            found = [e for e in endpoint_store.list_by_owner(conn, owner, own_name) if may_see(e, user)]
-            if name is not None and not found:
+            ids = endpoint_store.ids_of_owner(conn, owner, own_name)
+            found = (e for e in endpoint_store.get_many(conn, ids) if may_see(e, user))
+            document = _document(_with_schemas(conn, found), base_url)
+            if name is not None and not document["paths"]:
                 raise NotFound(f"there is no endpoint {name!r}", code="endpoint_not_found")
-            return written(_document(_with_schemas(conn, found), base_url))
+            return written(document)
 
         return Response(await context.store.read(load, user.owner), media_type="application/json")
 

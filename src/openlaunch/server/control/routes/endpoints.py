@@ -1,6 +1,7 @@
 """Model endpoints (`/v1/model-endpoints`)."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import Query, Response
@@ -9,7 +10,7 @@ from sqlalchemy import Connection
 from openlaunch.controller.events import message_of
 from openlaunch.engines.base import LogPart
 from openlaunch.errors import BadRequest, NotFound
-from openlaunch.server.control.answers import InPieces, listed, pieces_of, shown, with_text
+from openlaunch.server.control.answers import InPages, InPieces, listed, pieces_of, shown, with_text
 from openlaunch.server.control.endpoint_view import (
     BundleNames,
     bundle_names,
@@ -158,12 +159,16 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         owner, own_name = named(context, user, name, public=True)
         order = order_by or EndpointOrderBy.NEWEST
 
-        def load(conn: Connection) -> list[tuple[EndpointRecord, BundleNames]]:
-            found = endpoint_store.list_by_owner(conn, ALL_OWNERS if public else owner, own_name, order)
-            seen = [e for e in found if (e.spec.public_inference if public else may_see(e, user))]
-            return [(endpoint, bundle_names(conn, endpoint)) for endpoint in seen]
+        def load(conn: Connection, ids: Sequence[str]) -> Iterator[tuple[EndpointRecord, BundleNames]]:
+            for endpoint in endpoint_store.get_many(conn, ids):
+                if endpoint.spec.public_inference if public else may_see(endpoint, user):
+                    yield endpoint, bundle_names(conn, endpoint)
 
-        rows = await context.store.read(load, user.owner)
+        whose = ALL_OWNERS if public else owner
+        ids = await context.store.read(
+            lambda conn: endpoint_store.ids_of_owner(conn, whose, own_name, order), user.owner
+        )
+        rows = InPages(context.store, ids, load, user.owner)
         return listed("model_endpoints", rows, lambda row: described_with(context, *row, user))
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}")

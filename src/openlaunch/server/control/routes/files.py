@@ -4,18 +4,18 @@ The routes are Launch's and OpenAI's at once: each answers with what both client
 """
 
 import codecs
-from collections.abc import AsyncIterator
-from itertools import dropwhile
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
+from sqlalchemy import Connection
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from openlaunch.errors import APIError, BadRequest, PayloadTooLarge, Unprocessable
+from openlaunch.errors import APIError, BadRequest, NotFound, PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.uploads import Counted
-from openlaunch.server.control.answers import InPieces, listed, shown, with_text
+from openlaunch.server.control.answers import InPages, InPieces, listed, shown, with_text
 from openlaunch.server.control.routes.artifacts import FILE, bounded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
@@ -38,6 +38,7 @@ BINARY = ("application/octet-stream", "application/binary")
 Limit = Annotated[int | None, Query(ge=1, le=10_000)]
 PIECE = 1 << 20
 TEXT_PIECE = 64 * 1024
+READ_AT_ONCE = 500
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 _FIELDS = {"file": _FILE, "purpose": {"type": "string"}}
 _SCHEMA = {"type": "object", "properties": _FIELDS, "required": ["file"]}
@@ -65,12 +66,21 @@ def router(context: Context) -> ControlRouter:
 
         `after` is the last one of the page before.
         """
-        files = await context.store.read(lambda conn: file_store.list_by_owner(conn, user.owner), user.owner)
-        files = _behind(files if order == "desc" else files[::-1], after)
-        if purpose is not None:
-            files = [file for file in files if file.purpose == purpose]
-        has_more = limit is not None and len(files) > limit
-        return listed(("files", "data"), files[:limit], _shown, object="list", has_more=has_more)
+        owner, most = user.owner, None if limit is None else limit + 1
+
+        def read(conn: Connection, some: Sequence[str]) -> list[FileRecord]:
+            return file_store.get_many(conn, some, owner)
+
+        def read_ids(conn: Connection) -> list[str]:
+            if after is not None and not read(conn, [after]):
+                raise NotFound(f"after: no file has the id {after!r}", code="file_not_found")
+            newest_first = order == "desc"
+            return file_store.ids_of_owner(conn, owner, purpose, after, most, newest_first=newest_first)
+
+        ids = await context.store.read(read_ids, owner)
+        files = InPages(context.store, ids[:limit], read, owner, READ_AT_ONCE)
+        has_more = limit is not None and len(ids) > limit
+        return listed(("files", "data"), files, _shown, object="list", has_more=has_more)
 
     @api.get("/{file_id}")
     async def get_file(file_id: str, user: User) -> FileResponse:
@@ -140,14 +150,6 @@ async def _store(context: Context, request: Request, owner: str) -> FileRecord:
                 await context.artifacts.delete(record.key)
             raise
     return record
-
-
-def _behind(files: list[FileRecord], after: str | None) -> list[FileRecord]:
-    """Return the files behind the one of this id, where one is given."""
-    if after is None:
-        return files
-    files = [*dropwhile(lambda file: file.id != after, files)]
-    return found(files or None, f"after: no file has the id {after!r}", "file_not_found")[1:]
 
 
 def _misfit(field: str, text: str) -> Unprocessable:

@@ -6,7 +6,7 @@ from fastapi.responses import PlainTextResponse
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.control.answers import listed, shown
+from openlaunch.server.control.answers import InPages, listed, shown
 from openlaunch.server.control.routes.context import Context, User, Wait, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
@@ -60,10 +60,10 @@ def _add_jobs(api: ControlRouter, context: Context) -> None:
     @api.get(JOBS, response_model=ListDockerImageBatchJobsResponse)
     async def list_docker_image_batch_jobs(user: User, trigger_id: str | None = None) -> Response:
         """List the caller's last jobs, newest first: all, or those of a trigger."""
-        found = await context.store.read(
-            lambda conn: job_store.list_by_owner(conn, user.owner, trigger_id), user.owner
+        ids = await context.store.read(
+            lambda conn: job_store.ids_of_owner(conn, user.owner, trigger_id), user.owner
         )
-        return listed("jobs", found, _job)
+        return listed("jobs", InPages(context.store, ids, job_store.get_many, user.owner), _job)
 
     @api.get(JOBS + "/{batch_job_id}")
     async def get_docker_image_batch_job(
@@ -110,19 +110,18 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
         await context.store.write(lambda conn: job_store.insert_bundle(conn, record), user.owner)
         return CreateDockerImageBatchJobBundleResponse(docker_image_batch_job_bundle_id=record.id)
 
-    @api.get(BUNDLES)
+    @api.get(BUNDLES, response_model=ListDockerImageBatchJobBundlesResponse)
     async def list_docker_image_batch_job_bundles(
         user: User, bundle_name: str | None = None, order_by: BundleOrderBy | None = None
-    ) -> ListDockerImageBatchJobBundlesResponse:
+    ) -> Response:
         """List the caller's bundles, newest first unless asked otherwise."""
         newest_first = order_by is not BundleOrderBy.OLDEST
         owner, name = named(context, user, bundle_name)
-        found = await context.store.read(
-            lambda conn: job_store.list_bundles(conn, owner, name, newest_first), user.owner
+        ids = await context.store.read(
+            lambda conn: job_store.bundle_ids_of_owner(conn, owner, name, newest_first), user.owner
         )
-        return ListDockerImageBatchJobBundlesResponse(
-            docker_image_batch_job_bundles=[_bundle(record) for record in found]
-        )
+        records = InPages(context.store, ids, job_store.get_bundles, user.owner)
+        return listed("docker_image_batch_job_bundles", records, _bundle)
 
     @api.get(BUNDLES + "/latest")
     async def get_latest_docker_image_batch_job_bundle(

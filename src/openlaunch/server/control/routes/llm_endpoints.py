@@ -3,6 +3,7 @@
 They are endpoints like others, whose bundle is an engine's command, and whose metadata says which model it is.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Response
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from openlaunch.client.engines import OFFLINE, command_of, engine_of, folder_of
 from openlaunch.errors import APIError, NotServed
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.control.answers import listed
+from openlaunch.server.control.answers import InPages, listed
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described_with
 from openlaunch.server.control.routes.bundles import store_bundle
 from openlaunch.server.control.routes.context import Caller, Context, User, named
@@ -169,18 +170,16 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         frameworks = set(Framework) if sglang else {Framework.VLLM}
         order = order_by or EndpointOrderBy.NEWEST
 
-        def load(conn: Connection) -> list[tuple[EndpointRecord, BundleNames]]:
-            known = endpoint_store.list_by_owner(conn, ALL_OWNERS, name, order)
-            seen = [
-                each
-                for each in known
-                if may_see(each, user)
-                and (card := _card_in(each)) is not None
-                and card.inference_framework in frameworks
-            ]
-            return [(endpoint, bundle_names(conn, endpoint)) for endpoint in seen]
+        def load(conn: Connection, ids: Sequence[str]) -> Iterator[tuple[EndpointRecord, BundleNames]]:
+            for endpoint in endpoint_store.get_many(conn, ids):
+                card = _card_in(endpoint) if may_see(endpoint, user) else None
+                if card is not None and card.inference_framework in frameworks:
+                    yield endpoint, bundle_names(conn, endpoint)
 
-        rows = await context.store.read(load, user.owner)
+        ids = await context.store.read(
+            lambda conn: endpoint_store.ids_of_owner(conn, ALL_OWNERS, name, order), user.owner
+        )
+        rows = InPages(context.store, ids, load, user.owner)
         return listed("model_endpoints", rows, lambda row: _described(context, *row, user))
 
     @api.get(_ONE)

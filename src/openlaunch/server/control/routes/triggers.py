@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Response
 
 from openlaunch.server import clock
-from openlaunch.server.control.answers import listed, shown
+from openlaunch.server.control.answers import InPages, listed, shown
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routes.image_jobs import find_image_bundle
 from openlaunch.server.control.routing import ControlRouter
@@ -63,10 +63,8 @@ def router(context: Context) -> ControlRouter:
     @api.get("", response_model=ListTriggersResponse)
     async def list_triggers(user: User) -> Response:
         """List the caller's triggers, newest first."""
-        found = await context.store.read(
-            lambda conn: trigger_store.list_by_owner(conn, user.owner), user.owner
-        )
-        return listed("triggers", found, _response)
+        ids = await context.store.read(lambda conn: trigger_store.ids_of_owner(conn, user.owner), user.owner)
+        return listed("triggers", InPages(context.store, ids, trigger_store.get_many, user.owner), _response)
 
     @api.get("/{trigger_id}")
     async def get_trigger(trigger_id: str, user: User) -> TriggerResponse:
