@@ -4,8 +4,8 @@ The routes are Launch's and OpenAI's at once: each answers with what both client
 """
 
 import codecs
-from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Literal
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
 from sqlalchemy import Connection
@@ -67,18 +67,14 @@ def router(context: Context) -> ControlRouter:
         `after` is the last one of the page before.
         """
         owner, most = user.owner, None if limit is None else limit + 1
-
-        def read(conn: Connection, some: Sequence[str]) -> list[FileRecord]:
-            return file_store.get_many(conn, some, owner)
-
-        def read_ids(conn: Connection) -> list[str]:
-            if after is not None and not read(conn, [after]):
-                raise NotFound(f"after: no file has the id {after!r}", code="file_not_found")
-            newest_first = order == "desc"
-            return file_store.ids_of_owner(conn, owner, purpose, after, most, newest_first=newest_first)
-
-        ids = await context.store.read(read_ids, owner)
-        files = InPages(context.store, ids[:limit], read, owner, READ_AT_ONCE)
+        ids = await _ids(context, owner, after, purpose=purpose, limit=most, newest_first=order == "desc")
+        files = InPages(
+            context.store,
+            ids[:limit],
+            lambda conn, ids: file_store.get_many(conn, ids, owner),
+            owner,
+            READ_AT_ONCE,
+        )
         has_more = limit is not None and len(ids) > limit
         return listed(("files", "data"), files, _shown, object="list", has_more=has_more)
 
@@ -150,6 +146,17 @@ async def _store(context: Context, request: Request, owner: str) -> FileRecord:
                 await context.artifacts.delete(record.key)
             raise
     return record
+
+
+async def _ids(context: Context, owner: str, after: str | None, **wanted: Any) -> list[str]:
+    """Return the ids of the owner's files that are wanted, behind `after` where it is given."""
+
+    def read(conn: Connection) -> list[str]:
+        if after is not None and not file_store.get_many(conn, [after], owner):
+            raise NotFound(f"after: no file has the id {after!r}", code="file_not_found")
+        return file_store.ids_of_owner(conn, owner, after=after, **wanted)
+
+    return await context.store.read(read, owner)
 
 
 def _misfit(field: str, text: str) -> Unprocessable:
