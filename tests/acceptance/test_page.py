@@ -12,6 +12,8 @@ from openai_driver import mock_engine
 from pydantic import BaseModel, Field
 from server_driver import SMALL, args, eventually, http, running
 
+import openlaunch
+
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python")
 
@@ -46,11 +48,18 @@ def load():
     raise RuntimeError(f"no weights {MARKUP}")
 
 
+def waits_for(path, context: openlaunch.Context):
+    """Says how far it is, and waits for a file."""
+    context.progress(0.5, f"half {MARKUP}")
+    while not Path(path).exists():
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def client():
     with running() as client:
         schemas = {"request_schema": Number, "response_schema": Anything}
-        labels = {"labels": {"team": MARKUP}}
+        labels = {"labels": {"team": MARKUP}, "env": {"NOTE": MARKUP}}
         client.deploy(double, name="double", max_workers=1, **schemas, **labels, **SMALL)
         client.deploy(count, name="count", endpoint_type="streaming", **schemas, **SMALL)
         later = client.deploy(double, name="later", endpoint_type="async", **schemas, **SMALL)
@@ -322,6 +331,49 @@ def test_tasks_are_found_by_label_time_and_id(page, client):
     page.get_by_role("heading", name=f"Task {task_id}").wait_for()
 
 
+def test_a_task_that_runs_says_how_far_it_is(page, client, tmp_path):
+    endpoint = client.deploy(waits_for, name="slow", endpoint_type="async", max_workers=1, **SMALL)
+    task = endpoint.predict(args(path=str(tmp_path / "go")))
+    sign_in(page, client)
+    page.goto(f"{client.server.url}/#tasks/{task.async_task_id}")
+    see(page, f"50 % half {MARKUP}")
+    (tmp_path / "go").touch()
+    task.get(60)
+
+
+def test_a_batch_for_a_model_shows_its_progress_and_its_answers_are_saved(page, client):
+    client.get_model_endpoint("chat").wait_until_ready(60)
+    asked = {"model": "chat", "messages": [{"role": "user", "content": MARKUP}]}
+    of = {"method": "POST", "url": "/v1/chat/completions", "body": asked}
+    lines = "".join(json.dumps({"custom_id": f"line-{n}", **of}) + "\n" for n in range(3))
+    with http(client) as raw:
+        stored = raw.post("/v1/files", files={"file": ("in.jsonl", lines)}, data={"purpose": "batch"}).json()
+        batch = {"input_file_id": stored["id"], "endpoint": of["url"], "metadata": {"note": MARKUP}}
+        assert raw.post("/v1/batches", json=batch).status_code == 200
+    sign_in(page, client)
+    page.get_by_role("link", name="Jobs").click()
+    page.get_by_role("link", name="Batches for models").click()
+    see(page, "3 of 3")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Answers").click()
+    answers = [json.loads(line) for line in download.value.path().read_text().splitlines()]
+    assert {each["custom_id"] for each in answers} == {"line-0", "line-1", "line-2"}
+
+
+def test_a_file_is_uploaded_and_saved_as_it_was(page, client):
+    content = b"\x89PNG\x00\xff"
+    sign_in(page, client)
+    page.get_by_role("link", name="Files").click()
+    page.get_by_label("A new file").set_input_files(
+        {"name": "bits.png", "mimeType": "image/png", "buffer": content}
+    )
+    page.get_by_role("button", name="Upload").click()
+    page.get_by_role("status").get_by_text("The file is stored.").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save: bits.png").click()
+    assert download.value.path().read_bytes() == content
+
+
 def test_a_log_is_followed_and_searched(page, client):
     sign_in(page, client)
     open_endpoint(page, "double", "Logs")
@@ -351,18 +403,32 @@ def test_what_users_name_and_models_give_is_text_wherever_it_is_shown(page, clie
         stored = raw.post("/v1/files", files={"file": (f"{MARKUP}.txt", MARKUP.encode())})
         assert stored.status_code == 200, stored.text
     made = client.create_subscription(f"https://hooks.example/{quote(MARKUP)}")
+    client.get_model_endpoint("double").predict(args(x=1))
     later = client.get_model_endpoint("later")
     (task_id,) = [later.predict(args(x=1, note=MARKUP)).async_task_id]
     eventually(lambda: client.get_task(task_id).status == "SUCCESS")
     sign_in(page, client)
     missing = []
     page.on("response", lambda answer: missing.append(answer.url) if answer.status == 404 else None)
+    double = f"endpoints/{client.get_model_endpoint('double').model_endpoint.id}"
+    broken = f"endpoints/{client.get_model_endpoint('broken').model_endpoint.id}"
     for path, text in (
         ("stored", MARKUP),
+        ("stored/bundles", "double"),
         ("notifications", "hooks.example"),
         (f"tasks/{task_id}", f"2{MARKUP}"),
-        (f"endpoints/{client.get_model_endpoint('double').model_endpoint.id}", f"team={MARKUP}"),
+        (double, f"team={MARKUP}"),
+        (f"{double}/try", MARKUP),
+        (f"{double}/openapi", "onerror=alert"),
+        (f"{double}/settings", "max_workers"),
+        (f"{double}/versions", "serving"),
+        (f"{double}/logs", MARKUP),
+        (broken, f"no weights {MARKUP}"),
+        (f"{broken}/events", f"no weights {MARKUP}"),
+        (f"{broken}/builds", f"no weights {MARKUP}"),
         ("jobs", f"run={MARKUP}"),
+        ("jobs/models", "Batches for models"),
+        ("jobs/triggers", "nightly"),
         ("admin/audit", "create subscription"),
     ):
         page.goto(f"{client.server.url}/#{path}")
@@ -428,9 +494,61 @@ CUT = """
 """Finds what is wider than its place, apart from what is scrolled; all of a reason is shown on hover."""
 
 PAGES = (
-    *("endpoints", "tasks", "jobs", "jobs/image", "jobs/triggers", "stored", "stored/bundles"),
+    *("endpoints", "tasks", "jobs", "jobs/models", "jobs/image", "jobs/triggers", "stored", "stored/bundles"),
     *("stored/environments", "notifications", "admin", "admin/keys", "admin/audit", "admin/server"),
 )
+
+
+def check_for_everybody(page, name):
+    """Have axe find nothing, and nothing wider than the window or than its own place."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run().then(({violations}) => violations.map((each) => each.id))")
+    assert (name, found) == (name, [])
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+    assert (name, page.evaluate(CUT)) == (name, [])
+
+
+@pytest.mark.parametrize(("colours", "width"), [("light", 390), ("dark", 1440)])
+def test_every_state_of_a_page_can_be_used_by_everybody(page, client, tmp_path, colours, width):
+    def check(state):
+        page.screenshot(path=tmp_path / f"{state}.png")
+        check_for_everybody(page, state)
+
+    page.emulate_media(color_scheme=colours)
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(client.server.url)
+    page.get_by_label("API key").fill("wrong")
+    check("sign-in")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("unknown or has been revoked").wait_for()
+    check("wrong-key")
+    sign_in(page, client, client.create_api_key(f"new-{colours}").api_key)
+    for path in ("endpoints", "tasks", "jobs", "jobs/models", "jobs/image", "jobs/triggers", "stored"):
+        page.goto(f"{client.server.url}/#{path}")
+        see(page, "To begin, type:")
+        check(f"empty-{path.replace('/', '-')}")
+    page.get_by_role("button", name="Sign out").click()
+    check("question")
+    page.get_by_role("dialog").get_by_role("button", name="Sign out").click()
+    sign_in(page, client)
+    open_endpoint(page, "double", "Try it")
+    for x, shown in (("21", "42"), ("-1", "It failed"), ("1e999", "x")):
+        page.get_by_label("x", exact=True).fill(x)
+        page.get_by_role("button", name="Predict").click()
+        see(page, shown)
+        check(f"tried-{x}")
+    open_endpoint(page, "double", "Logs")
+    page.get_by_label("Search").fill("no line has this")
+    page.get_by_label("Log", exact=True).get_by_text("No line has this.").wait_for()
+    check("log-without-a-line")
+    page.goto(f"{client.server.url}/#admin")
+    page.get_by_role("button", name="Set the quotas: admin").click()
+    page.get_by_role("dialog").get_by_text("Quotas of admin").wait_for()
+    check("quotas")
+    page.keyboard.press("Escape")
+    page.goto(f"{client.server.url}/#endpoints/nothing")
+    page.get_by_role("alert").wait_for()
+    check("not-there")
 
 
 @pytest.mark.parametrize("width", [390, 1440, 3840])
@@ -447,11 +565,7 @@ def test_every_page_can_be_used_by_everybody(page, client, tmp_path, colours, wi
         page.goto(f"{client.server.url}/#{path}")
         page.get_by_text("Loading …").wait_for(state="detached")
         page.screenshot(path=tmp_path / f"{path.replace('/', '-')}.png")
-        page.evaluate(AXE.read_text())
-        found = page.evaluate("axe.run().then(({violations}) => violations.map((each) => each.id))")
-        assert (path, found) == (path, [])
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-        assert (path, page.evaluate(CUT)) == (path, [])
+        check_for_everybody(page, path)
 
 
 def tab_to(page, name):

@@ -12,7 +12,7 @@ const ROUTES = [
   [/^endpoints\/([^/]+)(?:\/([a-z-]+))?$/, oneEndpoint, "Endpoint"],
   [/^tasks$/, taskList, "Tasks"],
   [/^tasks\/([^/]+)$/, oneTask, "Task"],
-  [/^jobs(?:\/(image|triggers))?$/, jobs, "Jobs"],
+  [/^jobs(?:\/(models|image|triggers))?$/, jobs, "Jobs"],
   [/^jobs\/image\/([^/]+)$/, oneImageJob, "Image job"],
   [/^stored(?:\/(bundles|environments))?$/, stored, "Files"],
   [/^notifications$/, notifications, "Notifications"],

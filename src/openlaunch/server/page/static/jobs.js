@@ -1,15 +1,15 @@
 // Batch jobs, image jobs and triggers.
-import { change, empty, facts, fill, follow, get, h, NOTHING, pill, request, send, span, table, time } from "./lib.js";
+import { button, change, empty, facts, fill, follow, get, h, NOTHING, pill, request, save, send, span, table, time } from "./lib.js";
 
 const LIVE = ["PENDING", "RUNNING"];
 
 export async function jobs(view, content, kind = "") {
   const body = h("div");
   fill(content, h("h1", null, "Jobs"), h("nav", { class: "tabs", "aria-label": "Kinds of jobs" },
-    [["", "Batch jobs"], ["image", "Image jobs"], ["triggers", "Triggers"]].map(([name, text]) =>
+    [["", "Batch jobs"], ["models", "Batches for models"], ["image", "Image jobs"], ["triggers", "Triggers"]].map(([name, text]) =>
       h("a", { href: `#jobs${name && `/${name}`}`, "aria-current": name === kind ? "page" : null }, text))));
   content.append(body);
-  return { "": batchJobs, image: imageJobs, triggers }[kind](view, body);
+  return { "": batchJobs, models: modelBatches, image: imageJobs, triggers }[kind](view, body);
 }
 
 function owned(view, columns) {
@@ -22,11 +22,15 @@ function seconds(duration) {
   return [86400, 3600, 60, 1].reduce((sum, unit, at) => sum + unit * Number(found[at + 1] || 0), 0);
 }
 
-function progress(job) {
-  const done = job.num_tasks_completed, total = done == null ? null : done + job.num_tasks_pending;
-  if (!total) return job.status === "RUNNING" ? "counting the inputs" : "–";
-  const left = done && job.status === "RUNNING" ? `, about ${span(seconds(job.duration) / done * job.num_tasks_pending)} left` : "";
+// How many of all inputs are done, and, of a job that has run for `ran` seconds and still does, how long the others take.
+function bar(done, total, ran) {
+  const left = done && ran ? `, about ${span(ran / done * (total - done))} left` : "";
   return h("div", null, h("progress", { value: done, max: total, "aria-label": `${done} of ${total}` }), ` ${done} of ${total}${left}`);
+}
+
+function progress(job) {
+  const done = job.num_tasks_completed, total = done == null ? null : done + job.num_tasks_pending, runs = job.status === "RUNNING";
+  return total ? bar(done, total, runs && seconds(job.duration)) : runs ? "counting the inputs" : "–";
 }
 
 function cancel(view, path, id) {
@@ -46,6 +50,27 @@ async function batchJobs(view, content) {
   ]);
   await follow(view, 3, (signal) => get("/v1/batch-jobs", view.owner, signal), ({ batch_jobs: found }) =>
     fill(content, found.length ? table("Batch jobs", columns, found) : empty("There are no batch jobs.", "openlaunch batch-jobs run --help")));
+}
+
+async function modelBatches(view, content) {
+  const at = (moment) => moment && time(new Date(1000 * moment));
+  const results = (batch, id, name) => id && button(name, async () => save(await (await request(`/v1/files/${id}/content`)).blob(), `${batch.id}-${name.toLowerCase()}.jsonl`), "", batch.id);
+  const columns = owned(view, [
+    ["Batch", (batch) => batch.id],
+    ["Status", (batch) => [pill(batch.status), batch.errors?.data.map((error) => h("div", { class: "reason soft" }, error.message))], "wide"],
+    ["Progress", ({ request_counts: counts, status, in_progress_at: began }) => (counts.total
+      ? bar(counts.completed + counts.failed, counts.total, status === "in_progress" && Date.now() / 1000 - began) : "–")],
+    ["Failed", (batch) => String(batch.request_counts.failed), "number"],
+    ["Route", (batch) => batch.endpoint],
+    ["Made", (batch) => at(batch.created_at), "tight"],
+    ["Ends at the latest", (batch) => at(batch.expires_at), "tight"],
+    ["Actions", (batch) => (["validating", "in_progress"].includes(batch.status)
+      ? change(view, "Cancel", { question: "Cancel the batch?", because: `${batch.id}: what runs is stopped, and the answers that there are can be read.`, action: "Cancel it",
+        run: () => send("POST", `/v1/batches/${batch.id}/cancel`), done: "The batch is cancelled.", kind: "bad", of: batch.id })
+      : h("div", { class: "bar" }, results(batch, batch.output_file_id, "Answers"), results(batch, batch.error_file_id, "Errors")))],
+  ]);
+  await follow(view, 3, (signal) => get("/v1/batches", { ...view.owner, limit: 100 }, signal), ({ data: found }) =>
+    fill(content, found.length ? table("Batches for models", columns, found) : empty("There are no batches of requests to language models.", "openlaunch docs batch-models")));
 }
 
 async function imageJobs(view, content) {

@@ -201,7 +201,7 @@ export function size(bytes) {
   return `${unit ? bytes.toFixed(1) : bytes} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
 }
 
-const KINDS = { READY: "good", SUCCESS: "good", SERVING: "good", DELIVERED: "good", ok: "good", CANCELLED: "", UPDATE_FAILED: "bad", FAILURE: "bad", FAILED: "bad",
+const KINDS = { READY: "good", SUCCESS: "good", SERVING: "good", DELIVERED: "good", ok: "good", completed: "good", expired: "bad", validating: "wait", in_progress: "wait", finalizing: "wait", cancelling: "wait", CANCELLED: "", UPDATE_FAILED: "bad", FAILURE: "bad", FAILED: "bad",
   failed: "bad", ROLLED_BACK: "wait", UPDATE_PENDING: "wait", UPDATE_IN_PROGRESS: "wait", PENDING: "wait", RUNNING: "wait", STARTED: "wait",
   STARTING: "wait", WAITING: "wait", DELETE_IN_PROGRESS: "wait", warning: "wait", suspended: "wait",
   ready: "good", starting: "wait", lost: "bad", draining: "wait", asleep: "wait", drained: "wait", stopping: "wait", away: "bad" };

@@ -36,10 +36,7 @@ async function files(view, content) {
     ["Id", (file) => h("code", null, file.id), "id"],
     ["Size", (file) => size(file.size), "number"],
     ["Actions", (file) => h("div", { class: "bar" },
-      button("Save as text", async () => {
-        const { content: text } = await get(`/v1/files/${file.id}/content`);
-        save(new Blob([text]), file.filename);
-      }, "", file.filename),
+      button("Save", async () => save(await (await request(`/v1/files/${file.id}/content`, { headers: { Accept: "application/binary" } })).blob(), file.filename), "", file.filename),
       change(view, "Delete", { question: `Delete ${file.filename}?`, because: "Its bytes are deleted too.",
         run: () => send("DELETE", `/v1/files/${file.id}`), done: "The file is deleted.", kind: "bad", of: file.filename })), "wide"],
   ]);

@@ -92,6 +92,7 @@ export async function oneTask(view, content, id) {
     if (typeof value === "string") { try { value = JSON.parse(value); } catch { /* it is text */ } }
     fill(content, h("h1", null, "Task ", task.task_id),
       h("div", { class: "card" }, facts(["Status", statusOf(task)], ["Why", why?.message],
+        ["Progress", answer?.progress && h("div", null, h("progress", { value: answer.progress.fraction, "aria-label": "Progress" }), ` ${Math.round(100 * answer.progress.fraction)} % ${answer.progress.text}`)],
         ["Endpoint", task.model_endpoint_name ? h("a", { href: `#endpoints/${task.model_endpoint_id}` }, task.model_endpoint_name) : "(deleted)"],
         ["Owner", task.owner], ["Attempts", String(task.attempts)], ["Submitted", time(task.created_at)], ["Ended", task.finished_at && time(task.finished_at)], ["Took", ended ? took(task) : null]),
       h("div", { class: "bar" },
