@@ -546,6 +546,7 @@ def test_every_state_of_a_page_can_be_used_by_everybody(page, client, tmp_path, 
     page.get_by_role("dialog").get_by_text("Quotas of admin").wait_for()
     check("quotas")
     page.keyboard.press("Escape")
+    sync_api.expect(page.get_by_role("button", name="Set the quotas: admin")).to_be_enabled()
     page.goto(f"{client.server.url}/#endpoints/nothing")
     page.get_by_role("alert").wait_for()
     check("not-there")

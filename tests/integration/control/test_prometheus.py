@@ -137,6 +137,16 @@ def test_the_alerts_and_the_dashboard_name_what_there_is(client, key):
         assert {each for each in asked - known if "_gpu_" not in each} == set(), name
 
 
+def test_the_documentation_has_each_metric_and_no_other(client, key):
+    with http(client, key) as raw:
+        there = set(re.findall(r"^# TYPE (\w+)", raw.get("/metrics").text, re.MULTILINE))
+    page = (Path(__file__).parents[3] / "docs/how-to/watch-with-prometheus.md").read_text()
+    rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|", page, re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"\w+", row)}
+    assert {each for each in there if not each.startswith("process_")} <= documented
+    assert {each for each in documented - there if not each.startswith("openlaunch_gpu_")} == set()
+
+
 def test_only_admins_and_keys_for_it_scrape(client, key):
     assert scraped(client)
     for role in ("user", "predict"):

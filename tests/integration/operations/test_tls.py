@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+import ssl
 import subprocess
 import sys
 
+import httpx2
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
@@ -62,6 +64,16 @@ def test_every_type_of_endpoint_is_served(client, kind):
     else:
         for _ in range(3):
             assert endpoint.predict(args(text=text)).value == text + text
+
+
+def test_the_cookie_of_the_page_is_sent_over_tls_alone(client, files):
+    with httpx2.Client(verify=ssl.create_default_context(cafile=files / "ca.pem"), timeout=60) as raw:
+        answer = raw.post(
+            f"{client.url}/page/sign-in",
+            json={"key": client.server.api_key},
+            headers={"X-Openlaunch-Page": "1"},
+        )
+    assert "Secure" in answer.headers["set-cookie"].split("; ")
 
 
 def test_urls_that_the_server_makes_are_https(client):

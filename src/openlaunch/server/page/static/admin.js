@@ -27,7 +27,7 @@ async function owners(view, content) {
 async function setQuotas(view, row) {
   const inputs = AMOUNTS.map(([name, text]) => [name, text, h("input", { name, placeholder: "unchanged", value: row.allowed[name] ?? "" })]);
   let sent = false;
-  await tell(`Quotas of ${row.owner}`, h("div", { class: "fields" }, inputs.map(([, text, input]) => field(text, input, "a number, a size such as 8Gi, unlimited or default"))),
+  await tell(`Quotas of ${row.owner}`, h("p", { class: "soft" }, "Each is a number, a size such as 8Gi, unlimited or default."), h("div", { class: "fields" }, inputs.map(([, text, input]) => field(text, input))),
     h("div", { class: "bar" }, button("Set", async () => {
       const body = Object.fromEntries(inputs.map(([name, , input]) => [name, input.value.trim()]).filter(([name, value]) => value && value !== String(row.allowed[name] ?? ""))
         .map(([name, value]) => [name, /^\d+(\.\d+)?$/.test(value) ? Number(value) : value]));

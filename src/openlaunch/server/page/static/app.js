@@ -1,5 +1,5 @@
 // The frame of the page: signing in, the navigation, and which view is shown.
-import { ask, button, field, get, h, request, root, say, select, send } from "./lib.js";
+import { ask, button, field, get, h, request, root, say, select, send, sentence } from "./lib.js";
 import { endpointList, oneEndpoint } from "./endpoints.js";
 import { oneTask, taskList } from "./tasks.js";
 import { jobs, oneImageJob } from "./jobs.js";
@@ -103,7 +103,7 @@ function show() {
     // What lists ask for: an admin sees everybody's things, or the own ones.
     owner: session.owner ? { owner: session.owner } : {},
     title: (text) => { document.title = `${text} – Openlaunch`; },
-    fail: (error) => main.replaceChildren(h("div", { class: "card problem", role: "alert" }, h("h1", null, "This can't be shown"), h("p", null, error.message),
+    fail: (error) => main.replaceChildren(h("div", { class: "card problem", role: "alert" }, h("h1", null, "This can't be shown"), h("p", null, sentence(error.message)),
       h("p", null, h("a", { href: "#endpoints" }, "All endpoints")))),
   };
   if (!found) return view.fail(new Error(`The page has nothing under ${path}.`));

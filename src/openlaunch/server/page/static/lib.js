@@ -155,8 +155,8 @@ export function change(view, text, { question, because = "", action = text, run,
 // Shows something that is seen once, such as a new key.
 export function tell(title, ...content) {
   return new Promise((resolve) => {
-    const close = h("button", { type: "button", class: "main", onclick: () => { dialog.close(); dialog.remove(); resolve(); } }, "Close");
-    const dialog = h("dialog", { "aria-labelledby": "title" }, h("h2", { id: "title" }, title), ...content, h("div", { class: "bar" }, close));
+    const close = h("button", { type: "button", class: "main", onclick: () => dialog.close() }, "Close");
+    const dialog = h("dialog", { "aria-labelledby": "title", onclose: () => { dialog.remove(); resolve(); } }, h("h2", { id: "title" }, title), ...content, h("div", { class: "bar" }, close));
     document.body.append(dialog);
     dialog.showModal();
   });
