@@ -530,6 +530,7 @@ def test_every_state_of_a_page_can_be_used_by_everybody(page, client, tmp_path, 
     page.get_by_role("button", name="Sign out").click()
     check("question")
     page.get_by_role("dialog").get_by_role("button", name="Sign out").click()
+    page.get_by_label("API key").wait_for()
     sign_in(page, client)
     open_endpoint(page, "double", "Try it")
     for x, shown in (("21", "42"), ("-1", "It failed"), ("1e999", "x")):

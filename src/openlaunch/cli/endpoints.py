@@ -13,7 +13,18 @@ from openlaunch.cli.connection import connect
 from openlaunch.cli.endpoint_description import emit_endpoint
 from openlaunch.cli.endpoint_logs import show_events, show_logs, show_recordings
 from openlaunch.cli.exits import Exit
-from openlaunch.cli.output import Json, emit, emit_rows, fields, note, of_document, say_status, waiting, when
+from openlaunch.cli.output import (
+    Json,
+    emit,
+    emit_rows,
+    fields,
+    note,
+    of_document,
+    say_status,
+    trouble_line,
+    waiting,
+    when,
+)
 from openlaunch.cli.owners import with_owners
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
@@ -274,4 +285,5 @@ def explain_endpoint(context: typer.Context, name: Name, as_json: Json = False) 
     """Show why an endpoint serves or does not: what it waits for, what fails, and when the next attempt is."""
     with connect(context) as client:
         why = client.explain_endpoint(name)
-    emit(why, as_json, lambda: print("\n".join(r.message for r in why.reasons)))
+    lines = [*(reason.message for reason in why.reasons), *map(trouble_line, why.troubles)]
+    emit(why, as_json, lambda: print("\n".join(lines)))

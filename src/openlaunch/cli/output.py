@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +16,7 @@ from openlaunch.cli.exits import Exit, plain, say
 
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
+    from openlaunch.wire.events import Trouble
 
 
 def _wanted_anywhere(context: typer.Context, value: bool) -> bool:
@@ -191,3 +192,11 @@ def when(moment: datetime | str | None) -> str | None:
         return None
     at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def trouble_line(trouble: "Trouble") -> str:
+    """Say since when something is wrong with an endpoint, and what."""
+    seconds = max(0.0, (datetime.now(UTC) - trouble.since).total_seconds())
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    unit, size = next((each for each in units if seconds >= each[1]), units[-1])
+    return f"{seconds // size:.0f} {unit} ago: {trouble.message}"

@@ -8,7 +8,6 @@ import time
 import tty
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ import typer
 
 from openlaunch.cli.connection import connect, options_of
 from openlaunch.cli.machines import Machines, machine_lines, machines_of
-from openlaunch.cli.output import Json, emit_rows
+from openlaunch.cli.output import Json, emit_rows, trouble_line
 from openlaunch.cli.screen import line, padded, widths
 from openlaunch.errors import ConnectionFailed, TooManyRequests, Unavailable
 from openlaunch.wire.keys import ALL_OWNERS, Role
@@ -198,18 +197,9 @@ def _rows(found: Sequence["EndpointSummary"], row: Row, width: int, most: int) -
 
 def _reasons(summary: "EndpointSummary") -> Iterator[str]:
     """Yield what is wrong and since when, or else what the status is for."""
-    now = datetime.now(UTC)
-    for trouble in summary.troubles:
-        yield f"{_span((now - trouble.since).total_seconds())} ago: {trouble.message}"
+    yield from map(trouble_line, summary.troubles)
     if not summary.troubles and summary.status_reason and summary.status != READY:
         yield summary.status_reason
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
 
 
 def _style(summary: "EndpointSummary") -> str:

@@ -55,6 +55,14 @@ class EndpointEvent(BaseModel):
     last_at: datetime
 
 
+class Trouble(BaseModel):
+    """What is wrong with an endpoint, since when, and the kind of event that says so; `message` is for people."""
+
+    kind: EventKind
+    message: str
+    since: datetime
+
+
 class ListEventsResponse(BaseModel):
     """Oldest first. `cursor` goes into `after` for what comes later."""
 

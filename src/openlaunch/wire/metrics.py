@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
-from openlaunch.wire.events import EventKind
+from openlaunch.wire.events import Trouble
 
 
 class MetricsRange(StrEnum):
@@ -79,14 +79,6 @@ class EndpointMetricsResponse(Points):
     """GET /v1/model-endpoints/{id}/metrics, and what the server has counted of the endpoint since it started."""
 
     since_start: EndpointTotals
-
-
-class Trouble(BaseModel):
-    """What is wrong with an endpoint, since when, and the kind of event that says so; `message` is for people."""
-
-    kind: EventKind
-    message: str
-    since: datetime
 
 
 class EndpointSummary(BaseModel):

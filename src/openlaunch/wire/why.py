@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
+from openlaunch.wire.events import Trouble
 from openlaunch.wire.tasks import TaskStatus
 
 
@@ -35,7 +36,10 @@ class Reason(BaseModel):
 
 
 class EndpointWhy(BaseModel):
-    """Why an endpoint serves or does not. `pending`: no worker takes requests. The first reason matters most."""
+    """Why an endpoint serves or does not. `pending`: no worker takes requests. The first reason matters most.
+
+    `troubles` say what is wrong and since when; who calls an endpoint that is somebody else's does not see them.
+    """
 
     pending: bool
     reasons: list[Reason]
@@ -44,6 +48,7 @@ class EndpointWhy(BaseModel):
     slots: int
     in_flight: int
     queued: int
+    troubles: list[Trouble] = []
 
 
 class TaskWhy(BaseModel):

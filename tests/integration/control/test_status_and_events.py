@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -284,7 +285,9 @@ def test_the_command_shows_events_and_reasons(client, endpoint, broken):
     shown = run(client, "endpoints", "events", "work").stdout
     assert "created" in shown
     assert "the environment is built" in shown
-    assert "it can't be loaded" in run(client, "endpoints", "why", "broken").stdout
+    why = run(client, "endpoints", "why", "broken").stdout
+    assert "it can't be loaded" in why
+    assert re.search(r"^\d+ \w+ ago: the update failed: ", why, re.MULTILINE)
     future = endpoint.predict(args())
     future.get(DEADLINE)
     assert run(client, "tasks", "why", future.async_task_id).stdout.startswith("SUCCESS: ")

@@ -23,6 +23,7 @@ from openlaunch.server.metrics.history import FIELDS, RANGES, History, Point
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
+from openlaunch.wire.events import Trouble as ShownTrouble
 from openlaunch.wire.keys import ALL_OWNERS
 from openlaunch.wire.metrics import (
     Batches,
@@ -33,7 +34,6 @@ from openlaunch.wire.metrics import (
     Points,
     Times,
 )
-from openlaunch.wire.metrics import Trouble as ShownTrouble
 
 MINUTE = 60
 MINUTES_SHOWN = 60

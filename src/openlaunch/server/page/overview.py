@@ -23,7 +23,8 @@ from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import no_endpoint
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import ModelEndpointResponse
-from openlaunch.wire.metrics import MetricsRange, Points, Trouble
+from openlaunch.wire.events import Trouble
+from openlaunch.wire.metrics import MetricsRange, Points
 from openlaunch.wire.why import EndpointWhy
 from openlaunch.wire.workers import WorkerResponse
 

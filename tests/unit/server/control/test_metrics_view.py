@@ -8,9 +8,11 @@ from openlaunch.controller.fleet import Load
 from openlaunch.server import clock
 from openlaunch.server.control import metrics_view
 from openlaunch.server.control.metrics_view import SLICE, Summaries
+from openlaunch.server.dispatch.troubles import Troubles
 from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.server.metrics.history import SHORTEST, History, Watched
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType
+from openlaunch.wire.events import EventKind
 
 ENDPOINTS = 1000
 
@@ -23,8 +25,15 @@ def lane(number):
         endpoint_type=EndpointType.SYNC,
         status=EndpointStatus.READY,
         status_reason=None,
+        updated_at=1000.0,
     )
-    return SimpleNamespace(endpoint=endpoint, load=lambda: Load(0, 0), numbers=EndpointCounts())
+    return SimpleNamespace(
+        endpoint=endpoint,
+        load=lambda: Load(0, 0),
+        numbers=EndpointCounts(),
+        troubles=Troubles(),
+        oldest=None,
+    )
 
 
 def context_of(lanes):
@@ -98,3 +107,29 @@ def test_a_page_that_has_the_list_gets_what_is_new_in_it(monkeypatch):
             assert len((await ask(summaries, unknown))["endpoints"]) == 2
 
     asyncio.run(run())
+
+
+def test_what_is_wrong_is_above_what_is_not_with_its_time_and_a_failure_of_before_a_restart_too(monkeypatch):
+    monkeypatch.setattr(metrics_view, "OPEN_SECONDS", 0)
+    lanes = [lane(number) for number in range(1, 5)]
+    context = context_of(lanes)
+    lanes[1].endpoint.status, lanes[1].endpoint.status_reason = EndpointStatus.UPDATE_FAILED, "no weights"
+
+    async def run():
+        summaries = Summaries(context)
+        version = json.loads(await summaries.changes("ada"))["version"]
+        lanes[3].troubles.happened(EventKind.WAITS_BEGAN, "over 1 s", 2000.0)
+        lanes[2].oldest = 1500.0
+        changed = json.loads(await summaries.changes("ada", version))
+        assert changed["order"] == ["end_2", "end_4", "end_1", "end_3"]
+        assert {each["id"] for each in changed["endpoints"]} == {"end_3", "end_4"}
+        return json.loads(await summaries.of("ada"))["endpoints"]
+
+    failed, waits, _, old = asyncio.run(run())
+    assert [(each["message"], each["since"]) for each in failed["troubles"]] == [
+        ("the update failed: no weights", "1970-01-01T00:16:40Z")
+    ]
+    assert [(each["message"], each["since"]) for each in waits["troubles"]] == [
+        ("requests began to wait for long: over 1 s", "1970-01-01T00:33:20Z")
+    ]
+    assert (old["troubles"], old["oldest_task_at"]) == ([], "1970-01-01T00:25:00Z")

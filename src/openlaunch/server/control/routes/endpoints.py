@@ -18,6 +18,7 @@ from openlaunch.server.control.endpoint_view import (
     described_with,
     workers_of,
 )
+from openlaunch.server.control.metrics_view import shown_troubles, troubles_of
 from openlaunch.server.control.routes.context import Admin, Caller, Context, User, moment_of, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint, may_see, no_endpoint, visible_endpoint
@@ -236,7 +237,8 @@ def _add_accounts(api: ControlRouter, context: Context) -> None:
         why = context.controller.view.explain(endpoint.id)
         if why is None:
             raise no_endpoint(model_endpoint_id)
-        return why
+        troubles = shown_troubles(troubles_of(context.lanes.of(endpoint.id)))
+        return why.model_copy(update={"troubles": troubles})
 
     @api.get(routes.CREATION_LOGS + "/{name:path}", response_model=LogsResponse)
     async def get_creation_logs(name: str, user: User) -> Response:
