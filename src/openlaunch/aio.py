@@ -22,13 +22,13 @@ from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.logs import AsyncLogStream
 from openlaunch.client.loops import PerLoop
 from openlaunch.client.models import ModelEndpoint
+from openlaunch.client.operation_table import Operations
 from openlaunch.client.operations import canaries, endpoint_reports, endpoints, llm, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import EndpointRequest, Progress, ResponseFields
 from openlaunch.client.retry import RetryPolicy
 from openlaunch.client.streams import AwaitableStream, Reading
 from openlaunch.client.surface import AwaitableClient, awaitable
-from openlaunch.client.table import Operations
 from openlaunch.client.transport import Target
 from openlaunch.client.waiting import BatchFields, FutureFields, Gathering, distinct_ids
 from openlaunch.client.watcher import AsyncWatcher

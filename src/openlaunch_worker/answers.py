@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from openlaunch_worker.dataframes import is_frame
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.frames import MAX_PAYLOAD, Flags
-from openlaunch_worker.tables import is_frame
 from openlaunch_worker.values import Binary, binary_of, inside, npy_of, plain, table_of, typed, with_text_keys
 
 _BINARY, _NPY, _ARROW, _MULTIPART = map(int, (Flags.BINARY, Flags.NPY, Flags.ARROW, Flags.MULTIPART))

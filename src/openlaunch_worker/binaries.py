@@ -7,10 +7,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+from openlaunch_worker.dataframes import frame_of
 from openlaunch_worker.failures import one_line
 from openlaunch_worker.files import NPY, SCRATCH, DType, File, Shape, of_data_url
 from openlaunch_worker.generics import unnamed
-from openlaunch_worker.tables import frame_of
 from openlaunch_worker.tensors import TENSOR, array_of, is_bf16
 
 _MAGIC: Final = b"\x93NUMPY"

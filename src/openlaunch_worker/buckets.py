@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from openlaunch_worker.azure_blobs import Container
-from openlaunch_worker.hubs import Progress
+from openlaunch_worker.hub_repositories import Progress
 from openlaunch_worker.prefetch_urls import Source
 from openlaunch_worker.resuming import Download, Failed, Headers, missing, no_headers, read_document
 

@@ -108,7 +108,7 @@ class About(Document):
 
 @dataclass(frozen=True, slots=True)
 class View(Document):
-    """What a sandbox or a worker sees of the file system (`openlaunch_worker.view`).
+    """What a sandbox or a worker sees of the file system (`openlaunch_worker.file_view`).
 
     `folder` is its own, with `tmp` and `home` in it, which lie over the shared temporary folders, over those that
     `temporary` names, and over `homes`. `hidden` paths are empty. Of what lies below these, `readable` and `writable`

@@ -7,12 +7,12 @@ from time import monotonic
 from typing import Any, Final
 
 from openlaunch_worker import answers, tensors
-from openlaunch_worker.allowance import Allowance
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal, Unserved, explain, user_traceback
 from openlaunch_worker.frames import Kind, Outcome
 from openlaunch_worker.interrupts import Interrupts
 from openlaunch_worker.jobs import Job, Stop
+from openlaunch_worker.log_allowance import Allowance
 from openlaunch_worker.memory import LOOK_AFTER, LOOK_DELAY, MEMORY
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.process import UNENDED, log

@@ -15,9 +15,9 @@ from typing import Final, NoReturn
 
 from openlaunch_worker import kernel
 from openlaunch_worker.documents import ForkOrder, IsolationOrder
+from openlaunch_worker.file_view import renew_dev
 from openlaunch_worker.process import EXIT_USAGE, log
 from openlaunch_worker.sandbox import Refused, Steps, leave, let_go, make_view, use_own_folders, wait_as_init
-from openlaunch_worker.view import renew_dev
 
 END_ALL: Final = signal.SIGUSR1
 """Has an init end all processes below it. SIGKILL does that only to one that has a PID namespace."""

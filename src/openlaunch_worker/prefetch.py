@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from openlaunch_worker import buckets, hubs
+from openlaunch_worker import buckets, hub_repositories
 from openlaunch_worker.prefetch_urls import BUCKETS, Source, masked, shown, source_of
 from openlaunch_worker.resuming import Download, Failed, check_room, no_headers
 
@@ -69,7 +69,7 @@ def fetch(cache: Path, source: Source, max_bytes: int) -> None:
     progress = Progress(source, cache, max_bytes)
     with _alone(cache, source):
         if source.scheme == "hf":
-            hubs.fetch(cache, source, progress)
+            hub_repositories.fetch(cache, source, progress)
         elif is_ready(cache, source):
             return
         elif source.scheme in BUCKETS:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from openlaunch_worker import kernel
-from openlaunch_worker.view import cover, devices, groups_of
+from openlaunch_worker.file_view import cover, devices, groups_of
 
 CHANNEL: Final = 3
 """The descriptor that the command finds its channel at: what was its standard input."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from openlaunch_worker.dataframes import arrow_of, is_frame, records_of
 from openlaunch_worker.files import ARROW, NPY, OCTETS, File
-from openlaunch_worker.tables import arrow_of, is_frame, records_of
 
 _BYTES: Final = (bytes, bytearray, memoryview)
 _FLAT: Final = (str, int, float, type(None), *_BYTES, Path, File)

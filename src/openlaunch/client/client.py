@@ -18,12 +18,12 @@ from openlaunch.client.endpoints import (
 from openlaunch.client.forks import hold
 from openlaunch.client.immediate import finished
 from openlaunch.client.logs import LogStream
+from openlaunch.client.operation_table import Operations
 from openlaunch.client.operations import canaries, endpoint_reports, endpoints, llm, tasks
 from openlaunch.client.operations.deploy import deploy
 from openlaunch.client.responses import EndpointResponseFuture
 from openlaunch.client.retry import RetryPolicy
 from openlaunch.client.surface import BlockingClient, blocking
-from openlaunch.client.table import Operations
 from openlaunch.client.transport import Target
 from openlaunch.client.watcher import Watcher
 

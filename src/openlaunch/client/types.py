@@ -9,9 +9,9 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote
 
+from openlaunch_worker.dataframes import frame_of
 from openlaunch_worker.files import File
 from openlaunch_worker.frames import with_parts
-from openlaunch_worker.tables import frame_of
 from openlaunch_worker.values import binary_of, npy_of, sent
 
 _SENT = re.compile(r"data:([^,]*?);type=([a-z]+)(?:;name=([^;,]*))?;base64,")

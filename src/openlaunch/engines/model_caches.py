@@ -91,7 +91,7 @@ class ModelCaches:
         if not self._max_bytes or await bytes_of(self.folder(owner)) <= self._max_bytes:
             return
         used = {url for its, urls in self._used.values() if its == owner for url in urls}
-        await self._run(owner, "trimming", sorted({*used, *keep}), {}, said)
+        await self._run(owner, "cache_trimming", sorted({*used, *keep}), {}, said)
 
     async def _run(
         self, owner: str, module: str, urls: Collection[str], environ: Mapping[str, str], take: Log

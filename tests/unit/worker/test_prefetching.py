@@ -9,9 +9,9 @@ from contextlib import suppress
 import pytest
 
 from openlaunch_worker import resuming
+from openlaunch_worker.cache_trimming import trim
 from openlaunch_worker.prefetch import fetch, mark_ready, marker_of
 from openlaunch_worker.prefetch_urls import shown, source_of
-from openlaunch_worker.trimming import trim
 
 HUB = "hf://org/model@v1"
 FILE = "https://host:8443/a/b.bin?token=1"

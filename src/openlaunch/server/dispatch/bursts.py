@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 
-from openlaunch.server.dispatch.tally import SAMPLE_SECONDS
+from openlaunch.server.dispatch.recent_outcomes import SAMPLE_SECONDS
 from openlaunch.server.metrics.counts import FAILED, LONG_WAIT_SECONDS, EndpointCounts
 from openlaunch.wire.events import EventKind
 

@@ -13,9 +13,9 @@ from openlaunch.server.dispatch.bursts import Bursts
 from openlaunch.server.dispatch.claims import Claims
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.lone_work import LoneWork
-from openlaunch.server.dispatch.outcome_counts import Trials
 from openlaunch.server.dispatch.pools import WorkerPools
-from openlaunch.server.dispatch.tally import Tally
+from openlaunch.server.dispatch.recent_outcomes import Tally
+from openlaunch.server.dispatch.trial_counts import Trials
 from openlaunch.server.dispatch.troubles import Troubles
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.metrics.counts import EndpointCounts

@@ -10,8 +10,8 @@ from openlaunch.errors import NotFound, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes_by_name import LanesByName
+from openlaunch.server.dispatch.recent_outcomes import SAMPLE_SECONDS
 from openlaunch.server.dispatch.recordings import Sampler
-from openlaunch.server.dispatch.tally import SAMPLE_SECONDS
 from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.server.metrics.history import Watched
 from openlaunch.server.settings import WorkerSettings

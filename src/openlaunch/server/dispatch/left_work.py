@@ -9,8 +9,8 @@ from openlaunch.engines.base import EngineError
 from openlaunch.nodes.agent_link import WorkerChannel
 from openlaunch.nodes.calls import TakenUp, WorkerNews
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
-from openlaunch.server.dispatch.beside import Beside, expected_of
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.lane_stand_in import Beside, expected_of
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.member import Member
 from openlaunch.server.dispatch.work import TASK_NAME, Work

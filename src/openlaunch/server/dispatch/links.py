@@ -15,8 +15,8 @@ from openlaunch.server.asgi import server_fault
 from openlaunch.server.dispatch.answer_rules import check_answer, read_object, size_limits
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswer, ArrivingAnswers
 from openlaunch.server.dispatch.frame_link import FrameLink, handlers
-from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
-from openlaunch.server.dispatch.tally import Tally, traceback_of
+from openlaunch.server.dispatch.recent_outcomes import Tally, traceback_of
+from openlaunch.server.dispatch.trial_counts import OutcomeCounts
 from openlaunch.server.dispatch.work import QUICK_BYTES, Work
 from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch_worker.documents import Start

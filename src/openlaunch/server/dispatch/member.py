@@ -8,7 +8,7 @@ from typing import Protocol
 from openlaunch.errors import WorkerDied
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.links import Expected, WorkerLink
-from openlaunch.server.dispatch.tally import Tally
+from openlaunch.server.dispatch.recent_outcomes import Tally
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch_worker.frames import Kind

@@ -3,7 +3,7 @@
 from collections import deque
 
 from openlaunch.server.dispatch.links import WorkerLink
-from openlaunch.server.dispatch.outcome_counts import Trials
+from openlaunch.server.dispatch.trial_counts import Trials
 from openlaunch.server.dispatch.work import Work
 from openlaunch.store.records import EndpointRecord
 

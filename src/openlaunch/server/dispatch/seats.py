@@ -15,9 +15,9 @@ from openlaunch.nodes.agent_link import WorkerChannel
 from openlaunch.nodes.calls import Keep, WorkerNews
 from openlaunch.nodes.slots import GatewaySlots, Want
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
-from openlaunch.server.dispatch.beside import Beside, expected_of
 from openlaunch.server.dispatch.callers import Callers
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.lane_stand_in import Beside, expected_of
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.left_work import LeftWork
 from openlaunch.server.dispatch.links import Expected, WorkerLink

@@ -18,9 +18,9 @@ from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.nesting import Nesting, TaskWait, parent_of
 from openlaunch.server.dispatch.waits import Waits
 from openlaunch.server.dispatch.work import Work
+from openlaunch.server.gateway.answers_in_pieces import respond_in_pieces
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
-from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.plain_exchange import FORMATS, MIXED, PlainExchange
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.request_tasks import RequestTasks

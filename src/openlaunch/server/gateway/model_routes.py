@@ -16,7 +16,6 @@ from openlaunch.server.access.tokens import TokenBudgets
 from openlaunch.server.asgi import header
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.payers import Payer
-from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
 from openlaunch.server.gateway.keyed_model_calls import KeyedModelCall, answer_again
@@ -28,6 +27,7 @@ from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.resumable import Replay
 from openlaunch.server.gateway.resumable_model_calls import ResumableModelCall, raw_events
+from openlaunch.server.gateway.sync_calls import submit
 from openlaunch.server.gateway.sync_routes import SyncRoutes, keyed_stream
 from openlaunch.server.prediction.idempotency import idempotency_key, keyed
 from openlaunch.server.prediction.inputs import (

@@ -18,9 +18,14 @@ from openlaunch.server.access.auth import PRINCIPAL
 from openlaunch.server.asgi import Scope
 from openlaunch.server.bodies import Held
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
+from openlaunch.server.gateway.connection_end import (
+    CROSSING_SECONDS,
+    LINGER_BYTES,
+    UNREADABLE_BYTES,
+    Farewell,
+)
 from openlaunch.server.gateway.connections import Rank
 from openlaunch.server.gateway.exchange import Exchange
-from openlaunch.server.gateway.farewell import CROSSING_SECONDS, LINGER_BYTES, UNREADABLE_BYTES, Farewell
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.request_receiver import RequestReceiver

@@ -15,11 +15,11 @@ from openlaunch.errors import APIError, BadRequest, Unavailable
 from openlaunch.server.asgi import STREAM_HEADERS, header, headers_of
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Kept, Sender, StreamCall
-from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.heartbeats import HEAD_TICKS, HEARTBEAT, SILENT_TICKS, Heartbeats
 from openlaunch.server.gateway.resumable import Replay, Resumables
 from openlaunch.server.gateway.streams_elsewhere import StreamsElsewhere
+from openlaunch.server.gateway.sync_calls import submit
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import with_request_id

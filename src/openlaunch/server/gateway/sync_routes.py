@@ -15,11 +15,11 @@ from openlaunch.errors import APIError, BadRequest, NotFound, Unprocessable
 from openlaunch.server.asgi import header, query_value
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Call
-from openlaunch.server.gateway.calls import Calls
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Resumed, Streams, stream_name
+from openlaunch.server.gateway.sync_calls import Calls
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.file_ids import FilesById
 from openlaunch.server.prediction.forms import Form

@@ -11,8 +11,8 @@ from openlaunch.errors import BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope, headers_of
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.gateway.answers_in_pieces import respond_in_pieces
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
-from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.prediction.file_ids import FilesById

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from openlaunch.server.prediction.apart import Channel, connect
+from openlaunch.server.prediction.compute_process import Channel, connect
 from openlaunch.tasks.batch_input import InputError
 
 PIECE_SECONDS = 30

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.server.prediction.apart import ProcessApart
+from openlaunch.server.prediction.compute_process import ProcessApart
 from openlaunch.tasks.batch_input import InputError
 
 T = TypeVar("T")

@@ -3,9 +3,9 @@
 import json
 from functools import lru_cache
 
-from openlaunch.server.prediction.apart import serve
 from openlaunch.server.prediction.batch_lines import body_of_line
 from openlaunch.server.prediction.completions import as_sent, completion_in, completion_of, read_content
+from openlaunch.server.prediction.compute_process import serve
 from openlaunch.server.prediction.inputs import (
     ModelInput,
     PredictInput,

@@ -8,9 +8,9 @@ from pickle import PickleBuffer
 from typing import Any, TypeVar
 
 from openlaunch.errors import Unprocessable
-from openlaunch.server.prediction.apart import ProcessApart
 from openlaunch.server.prediction.batch_lines import body_of_line
 from openlaunch.server.prediction.completions import Lines, as_sent, completion_in
+from openlaunch.server.prediction.compute_process import ProcessApart
 from openlaunch.server.prediction.inputs import (
     ModelInput,
     PredictInput,

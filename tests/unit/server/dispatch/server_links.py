@@ -10,7 +10,7 @@ from openlaunch.errors import APIError
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
-from openlaunch.server.dispatch.tally import Tally
+from openlaunch.server.dispatch.recent_outcomes import Tally
 from openlaunch.server.dispatch.work import Call, StreamCall, Work
 from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.server.prediction.deadlines import Deadlines

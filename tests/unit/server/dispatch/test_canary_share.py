@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openlaunch.controller.trial import MAX_KEPT_FAILURES, Trial
-from openlaunch.server.dispatch.outcome_counts import OutcomeCounts, error_of
 from openlaunch.server.dispatch.pools import MAX_OWED, CanaryShare
+from openlaunch.server.dispatch.trial_counts import OutcomeCounts, error_of
 from openlaunch_worker.answers import failure, failure_event
 from openlaunch_worker.frames import Outcome
 

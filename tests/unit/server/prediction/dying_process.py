@@ -4,8 +4,8 @@ import os
 import sys
 import time
 
-from openlaunch.server.prediction import apart
-from openlaunch.server.prediction.apart import serve
+from openlaunch.server.prediction import compute_process
+from openlaunch.server.prediction.compute_process import serve
 
 
 def _deep(levels: int) -> object:
@@ -20,7 +20,7 @@ def _without_end(value: int) -> int:
 
 
 if __name__ == "__main__":
-    apart.CALL_SECONDS = 1
+    compute_process.CALL_SECONDS = 1
     serve(
         {
             "sleep": time.sleep,

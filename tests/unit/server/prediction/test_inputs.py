@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from openlaunch.errors import BadRequest, Unprocessable
 from openlaunch.server.prediction import checks as checks_module
-from openlaunch.server.prediction.apart import ProcessApart
 from openlaunch.server.prediction.checks import PROCESSES, Checks
+from openlaunch.server.prediction.compute_process import ProcessApart
 from openlaunch.server.prediction.inputs import (
     PredictInput,
     at_index,

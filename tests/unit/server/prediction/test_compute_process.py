@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from openlaunch.errors import APIError
-from openlaunch.server.prediction.apart import MEMORY_BYTES, ProcessApart
+from openlaunch.server.prediction.compute_process import MEMORY_BYTES, ProcessApart
 from openlaunch_worker.frames import LARGE_BYTES
 
 

@@ -11,8 +11,8 @@ from openlaunch.errors import APIError, Unavailable
 from openlaunch.server.asgi import headers_of
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Call, Kept
+from openlaunch.server.gateway.answers_in_pieces import respond_in_pieces
 from openlaunch.server.gateway.exchange import Exchange
-from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.deadlines import Deadlines

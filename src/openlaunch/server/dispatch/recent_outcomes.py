@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from openlaunch.server import clock
 from openlaunch.server.dispatch.recordings import Sampler
 from openlaunch.wire.failures import reason_of
-from openlaunch_worker.allowance import Allowance
+from openlaunch_worker.log_allowance import Allowance
 
 SAMPLE_SECONDS = 15.0
 HOUR = 3600.0
