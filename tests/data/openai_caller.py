@@ -36,7 +36,7 @@ def outcome(client, method, given):
     except openai.OpenAIError as error:
         status = getattr(error, "status_code", None)
         made["error"] = {"kind": type(error).__name__, "message": str(error), "status": status}
-        made["error"] |= {"code": getattr(error, "code", None), "type": getattr(error, "type", None)}
+        made["error"] |= {name: getattr(error, name, None) for name in ("code", "type", "param")}
     return made
 
 

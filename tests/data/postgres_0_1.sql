@@ -1,6 +1,6 @@
 -- A PostgreSQL database of version 0.1, as that server made it, with the same rows as
 -- schema_0_1.sql. Written by tests/contract/dump_schema.py, and never changed once that version is
--- released. SHA-256 of the file that it was made from: 88c7a0439e30746d979b91ccc5b4ba2440bdac09c34ddd96abc77350f63aaadf
+-- released. SHA-256 of the file that it was made from: e86b9653ce62bf5ada77b15d4eb7077829bfc901572db28a2a4176812fb3673a
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
 );
@@ -277,6 +277,7 @@ CREATE TABLE public.model_batches (
     output_file_id text COLLATE pg_catalog."C",
     error_file_id text COLLATE pg_catalog."C",
     completions json,
+    usage json,
     cleared boolean NOT NULL
 );
 CREATE SEQUENCE public.model_batches_seq_seq
@@ -475,10 +476,10 @@ INSERT INTO public.endpoint_events VALUES (1, 'end-1', 'created', 'with bundle b
 INSERT INTO public.endpoints VALUES (1, 'end-1', 'ada', 'cats', 'async', 'bun-1', 1, '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 'READY', NULL, 4, 4, 1, 'bun-1', NULL, NULL, NULL);
 INSERT INTO public.files VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7, NULL);
 INSERT INTO public.key_usage VALUES ('key-1', 20000, 7);
-INSERT INTO public.last_commit VALUES ('', '8e26597d10a1ab33');
+INSERT INTO public.last_commit VALUES ('', 'b7120b325f0473c8');
 INSERT INTO public.leader VALUES (0, '', 0);
 INSERT INTO public.metric_points VALUES ('end-1', 60, 1000, '\x00');
-INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', 'key-1', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'null', false);
+INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', 'key-1', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'null', 'null', false);
 INSERT INTO public.queue VALUES (1, 'waits', 'end-1', 'ada', 5, 5, 1000, 1, 3, 0, NULL, NULL, NULL);
 INSERT INTO public.quotas VALUES ('ada', '{"endpoints": 5}');
 INSERT INTO public.secrets VALUES ('ada', 'hf-token', '\x00', 9);

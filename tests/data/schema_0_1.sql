@@ -280,6 +280,7 @@ CREATE TABLE model_batches (
   output_file_id TEXT,
   error_file_id TEXT,
   completions JSON,
+  usage JSON,
   cleared BOOLEAN NOT NULL,
   CONSTRAINT pk_model_batches PRIMARY KEY (seq),
   CONSTRAINT uq_model_batches_id UNIQUE (id)

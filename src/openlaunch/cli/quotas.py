@@ -46,7 +46,7 @@ def _cell(quotas: "OwnerQuotas", name: str) -> str:
 
 def _shown(name: str, amount: float) -> str:
     if name not in _BYTES or amount < 1024:
-        return f"{amount:g}"
+        return f"{amount:.12g}"
     unit, factor = next((u, f) for u, f in (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)) if amount >= f)
     return f"{amount / factor:.4g}{unit}"
 

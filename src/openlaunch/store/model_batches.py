@@ -64,14 +64,16 @@ def set_written(
     output: FileRecord | None,
     errors: FileRecord | None,
     done: tuple[int, int],
+    usage: dict[str, int],
 ) -> None:
-    """Record the files of answers and of errors, and how many lines are in each."""
+    """Record the files of answers and of errors, how many lines are in each, and the tokens of the answers."""
     for file in filter(None, (output, errors)):
         files.insert(conn, file)
     completed, failed = done
     values = {
         "completed": completed,
         "failed": failed,
+        "usage": usage,
         "output_file_id": output and output.id,
         "error_file_id": errors and errors.id,
     }

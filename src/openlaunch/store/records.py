@@ -300,6 +300,9 @@ class ModelBatchRecord:
     completions: dict[str, Any] | None = field(default=None, repr=False)
     """What was asked of a batch that llm-engine's client made: its answers are written as that client reads them."""
 
+    usage: dict[str, int] | None = None
+    """The tokens of its answers, as their engines said, once the files are written."""
+
     cleared: bool = False
 
 

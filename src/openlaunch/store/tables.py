@@ -314,7 +314,7 @@ model_batches = Table(
     *_optional(Double, "started_at", "finished_at"),
     *_optional(Integer, "total", "completed", "failed"),
     *_optional(Text, "output_file_id", "error_file_id"),
-    *_optional(JSON, "completions"),
+    *_optional(JSON, "completions", "usage"),
     *_required(Boolean, "cleared"),
     Index("ix_model_batches_owner", "owner", "seq"),
 )

@@ -70,6 +70,21 @@ class BatchErrors(BaseModel):
     data: list[BatchError]
 
 
+class BatchTokenDetails(BaseModel):
+    """Which of the tokens of the inputs were in the engine's cache."""
+
+    cached_tokens: int
+
+
+class BatchUsage(BaseModel):
+    """The tokens of a batch's answers, as their engines say."""
+
+    input_tokens: int
+    input_tokens_details: BatchTokenDetails
+    output_tokens: int
+    total_tokens: int
+
+
 class BatchResponse(BaseModel):
     """One batch. Times are seconds since the epoch."""
 
@@ -92,6 +107,7 @@ class BatchResponse(BaseModel):
     cancelling_at: int | None = None
     cancelled_at: int | None = None
     request_counts: RequestCounts
+    usage: BatchUsage | None = None
     metadata: dict[str, Any] | None = None
     owner: str | None = None
 

@@ -1,6 +1,7 @@
 """Errors as clients of OpenAI's API read them, and those of Anthropic's, whose routes are among the same."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from openlaunch.errors import (
@@ -45,13 +46,19 @@ def error_event(error: APIError, request_id: str, route: str) -> bytes:
 
 def described(error: APIError) -> dict[str, Any]:
     """Return what OpenAI's clients read of an error."""
-    return {"message": _message_of(error), "type": _type_of(error), "param": None, "code": error.code}
+    errors = error.errors if isinstance(error, Unprocessable) else ()
+    param = _path(errors[0]) if errors else None
+    return {"message": _message_of(error), "type": _type_of(error), "param": param, "code": error.code}
+
+
+def _path(misfit: Mapping[str, Any]) -> str | None:
+    return ".".join(map(str, misfit["loc"][1:])) or None
 
 
 def _message_of(error: APIError) -> str:
     """Return the message with the fields that do not fit, which clients show nowhere else."""
     errors = error.errors if isinstance(error, Unprocessable) else ()
-    fields = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in errors]
+    fields = [f"{_path(each) or ''}: {each['msg']}" for each in errors]
     return "; ".join([error.message, *(field for field in fields if field not in error.message)])
 
 

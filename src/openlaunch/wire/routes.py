@@ -25,6 +25,7 @@ COMPLETIONS_SYNC = "/v1/llm/completions-sync"  # ?model_endpoint_name=
 COMPLETIONS_STREAM = "/v1/llm/completions-stream"  # the same
 LLM_ENDPOINTS = "/v1/llm/model-endpoints"  # + /{name}, /download
 FINE_TUNES = "/v1/llm/fine-tunes"  # + /{id}, /{id}/cancel, /{id}/events
+FINE_TUNING = "/v1/fine_tuning"  # + /jobs …, of OpenAI's API
 BATCH_COMPLETIONS_V1 = "/v1/llm/batch-completions"
 BATCH_COMPLETIONS = "/v2/batch-completions"  # + /{id}, /{id}/actions/cancel
 KEYS = "/v1/keys"  # + /{id}

@@ -61,6 +61,10 @@ def test_each_line_of_a_batch_is_answered_once(call):
     assert batch["status"] == "completed", batch["errors"]
     assert batch["request_counts"] == {"total": 120, "completed": 120, "failed": 0}
     assert batch["error_file_id"] is None
+    sent, made = 120 * 10, sum(1 + n % 3 for n in range(120))
+    usage = batch["usage"]
+    numbers = [usage[f"{name}_tokens"] for name in ("input", "output", "total")]
+    assert (numbers, usage["input_tokens_details"]) == ([sent, made, sent + made], {"cached_tokens": 0})
     assert batch["metadata"] == {"kind": "night"}
     output = lines_of(call, batch["output_file_id"])
     assert sorted(each["custom_id"] for each in output) == sorted(f"line-{n}" for n in range(120))
@@ -172,6 +176,12 @@ def test_batches_are_listed_in_pages_and_are_their_owners_alone(client, call):
         assert other.post(f"/v1/batches/{made[0]}/cancel").status_code == 404
 
 
+def misfit(given):
+    """The path of the field that does not fit."""
+    [(name, value)] = given.items()
+    return (name, *value) if name == "metadata" else (name,)
+
+
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [
@@ -192,6 +202,7 @@ def test_what_can_not_be_a_batch_is_refused_in_the_shape_of_openai(call, given, 
     error = call("batches.create", **{**whole, **given})["error"]
     assert error["kind"] == kind
     assert message in error["message"]
+    assert error["param"] == (None if kind == "NotFoundError" else ".".join(misfit(given)))
     assert call("batches.retrieve", batch_id="batch_none")["error"]["kind"] == "NotFoundError"
 
 

@@ -96,6 +96,11 @@ def test_a_wrong_base_url_is_told_of_as_clients_show_it(client, base):
         assert f"nothing is served at POST {base}/moderations; /docs shows" in unserved["message"]
 
 
+def test_fine_tuning_is_501_with_what_to_use(call):
+    error = call("fine_tuning.jobs.create", model="chat", training_file="file_1")["error"]
+    assert (error["status"], "image job" in error["message"]) == (501, True)
+
+
 @pytest.mark.parametrize("body", ["{}", '{"model": null}', '{"model": 1}', '{"model": ""}', "[]", '"chat"'])
 def test_a_body_that_names_no_model_is_400(raw, endpoint, body):
     answer = raw.post(ROUTES[0], content=body)

@@ -9,6 +9,7 @@ from openlaunch.server.jobs.input_reader import InputReader
 from openlaunch.server.jobs.line_orders import LinesOrder
 from openlaunch.server.prediction.batch_lines import LINE_HEAD, error_line
 from openlaunch.server.prediction.checks import Checks
+from openlaunch.server.prediction.usage import NOTHING, usage_in
 from openlaunch.server.queue.lines import custom_id_of
 from openlaunch.store import model_batches as batch_store
 from openlaunch.store.base import Store
@@ -69,9 +70,9 @@ class ModelBatchFiles:
         output = await self._put(batch, "output", answered)
         refused = _Lines(self, batch, code, succeeded=False)
         errors = await self._put(batch, "error", refused)
-        done = answered.count, refused.count
+        done, usage = (answered.count, refused.count), answered.used._asdict()
         await self._store.write(
-            lambda conn: batch_store.set_written(conn, batch.id, output, errors, done), batch.owner
+            lambda conn: batch_store.set_written(conn, batch.id, output, errors, done, usage), batch.owner
         )
 
     async def _put(self, batch: ModelBatchRecord, kind: str, lines: "_Lines") -> FileRecord | None:
@@ -116,7 +117,7 @@ class ModelBatchFiles:
 
 
 class _Lines:
-    """The lines of one file, of which `count` have been given."""
+    """The lines of one file, of which `count` have been given, whose answers took the tokens `used`."""
 
     def __init__(
         self, files: ModelBatchFiles, batch: ModelBatchRecord, code: str, *, succeeded: bool
@@ -126,6 +127,7 @@ class _Lines:
         self._code = code
         self._succeeded = succeeded
         self.count = 0
+        self.used = NOTHING
 
     @property
     def is_file(self) -> bool:
@@ -140,9 +142,14 @@ class _Lines:
         after = 0
         while page := await self._files.page(self._batch, after, succeeded=self._succeeded):
             for result in page:
-                yield await self._files.line(result, self._code)
+                yield await self._line(result)
             self.count += len(page)
             after = page[-1].seq
+
+    async def _line(self, result: LineResult) -> bytes:
+        line = await self._files.line(result, self._code)
+        self.used = self.used.plus(usage_in(line))
+        return line
 
 
 class _Completions(_Lines):
@@ -161,7 +168,7 @@ class _Completions(_Lines):
         after, between = 0, b"["
         while page := await self._files.page(self._batch, after, succeeded=None):
             for result in page:
-                line = await self._files.line(result, self._code)
+                line = await self._line(result)
                 answer = await self._files.checks.completion_in(self._batch.owner, line, is_v1=is_v1)
                 self.count += answer is not None
                 yield between + (answer or b"null")

@@ -44,6 +44,10 @@ class TokenUsage(NamedTuple):
         """Return the larger of each number: engines say them more than once, and some of them at the beginning."""
         return TokenUsage(*map(max, self, other))
 
+    def plus(self, other: "TokenUsage") -> "TokenUsage":
+        """Return the sum of each number."""
+        return TokenUsage(*map(sum, zip(self, other, strict=True)))
+
 
 NOTHING = TokenUsage()
 

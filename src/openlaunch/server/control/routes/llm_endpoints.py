@@ -195,6 +195,8 @@ def _add_fine_tunes(api: ControlRouter) -> None:
     @api.get(routes.FINE_TUNES, include_in_schema=False)
     @api.get(routes.FINE_TUNES + "/{rest:path}", include_in_schema=False)
     @api.put(routes.FINE_TUNES + "/{rest:path}", include_in_schema=False)
+    @api.post(routes.FINE_TUNING + "/{rest:path}", include_in_schema=False)
+    @api.get(routes.FINE_TUNING + "/{rest:path}", include_in_schema=False)
     async def refuse_fine_tunes(user: User, rest: str = "") -> None:
         """Refuse: a container of one's own does that."""
         raise NotServed(_FINE_TUNES)

@@ -11,6 +11,7 @@ from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
+from openlaunch.server.prediction.usage import TokenUsage
 from openlaunch.store import files as file_store
 from openlaunch.store import model_batches as batch_store
 from openlaunch.store.records import ModelBatchRecord
@@ -25,6 +26,8 @@ from openlaunch.wire.model_batches import (
     BatchErrors,
     BatchResponse,
     BatchStatus,
+    BatchTokenDetails,
+    BatchUsage,
     CreateBatchRequest,
     ListBatchesResponse,
     RequestCounts,
@@ -133,7 +136,17 @@ async def _response(context: Context, batch: ModelBatchRecord) -> BatchResponse:
         finalizing_at=ended if status in (BatchStatus.FINALIZING, BatchStatus.COMPLETED) else None,
         cancelling_at=ended if status in (BatchStatus.CANCELLING, BatchStatus.CANCELLED) else None,
         request_counts=RequestCounts(**counts._asdict()),
+        usage=None if batch.usage is None else _usage(TokenUsage(**batch.usage)),
         **({f"{status.value}_at": ended} if status in _ENDED else {}),
+    )
+
+
+def _usage(used: TokenUsage) -> BatchUsage:
+    return BatchUsage(
+        input_tokens=used.input,
+        input_tokens_details=BatchTokenDetails(cached_tokens=used.cached),
+        output_tokens=used.output,
+        total_tokens=used.total,
     )
 
 
