@@ -407,7 +407,6 @@ def world():
 def test_whatever_a_client_sends_harms_nobody_and_is_read_in_one_way(world, part):
     @settings(
         max_examples=min(RUNS, RUNS_OF_A_TEST),
-        deadline=None,
         database=None,
         derandomize=RUNS <= 1000,  # always the same ones in `make test`
         suppress_health_check=list(HealthCheck),

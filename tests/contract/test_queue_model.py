@@ -264,7 +264,6 @@ def test_the_queue_does_what_the_model_does(machine: type[QueueMachine], example
         settings=settings(
             max_examples=examples,
             stateful_step_count=40,
-            deadline=None,
             suppress_health_check=checks,
             database=None,
         ),

@@ -84,7 +84,6 @@ def fuzz(client, operation, existing, faults):
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -7,7 +7,7 @@ import os
 
 import pytest
 from controller_simulation import POLICY, RULE, Simulation, make_record, make_spec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openlaunch.controller.actions import (
@@ -362,7 +362,7 @@ def test_a_demand_that_can_not_be_met_is_forgotten_with_it():
 
 
 @pytest.mark.timeout(60 + 5 * EXAMPLES)  # an example takes 0.1 s, and several times that on a busy machine
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES)
 @given(
     bounds=BOUNDS,
     gpus=st.integers(0, 2),
@@ -397,7 +397,7 @@ def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(
 
 
 @pytest.mark.timeout(60 + 5 * EXAMPLES)
-@settings(max_examples=max(1, EXAMPLES // 2), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=max(1, EXAMPLES // 2))
 @given(
     bad=BAD,
     gpus=st.integers(0, 1),

@@ -86,7 +86,7 @@ VALUES = st.fixed_dictionaries(
 
 
 @given(VALUES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_it_is_what_pydantic_makes_of_it(value):
     expected = Request.model_validate(value).model_dump(mode="json", by_alias=True)
     assert filled(Request, value) == expected

@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from server_links import Owner, Pieces, WaitedCall, Wire
 
@@ -19,7 +19,7 @@ from openlaunch_worker.hooks import Hooks
 from openlaunch_worker.serving import Connection
 from openlaunch_worker.threads import ThreadPool
 
-FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=150)
 
 deep = st.integers(1, 5000).map(lambda n: b"[" * n + b"]" * n)
 json_values = st.recursive(

@@ -113,7 +113,7 @@ def test_one_that_is_woken_wakes_the_next_where_there_is_more_to_do():
 
 
 @given(idle=st.integers(0, 6), calls=st.integers(1, 8), limit=st.integers(1, 8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_work_waits_while_a_thread_may_be_had(idle: int, calls: int, limit: int):
     idle = min(idle, limit)
     pool = ThreadPool(limit)

@@ -4,7 +4,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from server_links import START, FakeWorker, Pieces, WaitedCall, in_loop
 
@@ -265,7 +265,7 @@ frames = st.builds(encode, kinds, ids, payloads)
 heads = st.builds(HEADER.pack, st.integers(0, 0xFFFFFFFF), ids, kinds)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.lists(frames | heads | st.binary(max_size=20), max_size=10), st.booleans())
 @example([encode(Kind.CHUNK, STREAM, b"x" * 300_000)] * 10, True)
 def test_any_frames_of_a_worker_harm_nobody_else(sent, serves):
@@ -366,7 +366,7 @@ KINDS = st.sampled_from(["plain", "group", "syntax", "refusal"])
 @given(text=ANY_TEXT, name=ANY_TEXT, note=ANY_TEXT, foreign=st.booleans(), kind=KINDS)
 @example("caf\udce9", "caf\udce9", "caf\udce9", False, "group")
 @example("x", "x", "x", False, "syntax")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_text_an_error_has_its_failure_is_an_answer(text, name, note, foreign, kind):
     cls = type("E", (Exception,), {"__qualname__": name, "__module__": "m"})
     error: BaseException = cls(text)

@@ -13,7 +13,7 @@ def steps(*kinds: str) -> st.SearchStrategy[list[tuple[str, int]]]:
     return st.lists(st.tuples(st.sampled_from(kinds), st.integers(0, 1000)), max_size=60)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=steps(*STEPS), slots=st.integers(1, 3))
 def test_nothing_is_lost_and_no_slot_stays_empty_while_something_waits(steps, slots):
     async def main():
@@ -33,7 +33,7 @@ def test_nothing_is_lost_and_no_slot_stays_empty_while_something_waits(steps, sl
     asyncio.run(main())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=steps(*STEPS, "alone", "alone"), slots=st.integers(1, 3))
 def test_what_runs_alone_does_so_and_everything_gets_its_turn(steps, slots):
     async def main():
