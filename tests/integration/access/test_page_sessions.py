@@ -174,8 +174,13 @@ def test_owners_see_nothing_of_each_other(client):
         assert raw.get("/v1/model-endpoints", headers=PAGE).json() == {"model_endpoints": []}
         assert raw.get("/v1/model-endpoints?owner=*", headers=PAGE).status_code == 403
         path = f"/v1/model-endpoints/{endpoint.model_endpoint.id}"
-        for part in ("", "/logs", "/events", "/why"):
+        for part in ("", "/logs", "/events", "/why", "/metrics", "/workers", "/recordings"):
             assert raw.get(path + part, headers=PAGE).status_code == 404
+        own = f"/page/endpoints/{endpoint.model_endpoint.id}"
+        assert raw.get(own, headers=PAGE).status_code == 404
+        assert raw.get(f"{own}?owner=admin", headers=PAGE).status_code == 403
+        assert raw.get("/page/endpoints", headers=PAGE).json()["endpoints"] == []
+        assert raw.get("/page/endpoints?owner=admin", headers=PAGE).status_code == 403
         link = raw.post("/page/links", headers=PAGE).json()["link"]
         assert raw.post("/page/sign-in", json={"link": link}, headers=PAGE).json()["owner"] == made.owner
 

@@ -10,7 +10,7 @@ import pytest
 from openlaunch.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
 from openlaunch.server.access import auth, key_use
 from openlaunch.server.access.auth import Keyring, Principal
-from openlaunch.server.access.sessions import MAX_LINKS, PAGE_HEADER, Sessions
+from openlaunch.server.access.sessions import LINK_SECONDS, MAX_LINKS, PAGE_HEADER, SECONDS, Sessions
 from openlaunch.server.access.tokens import Account
 from openlaunch.store.keys import list_all
 from openlaunch.store.sqlite import SqliteStore
@@ -284,6 +284,17 @@ def test_nobody_pushes_out_the_links_of_another_key():
     old = sessions.make_link("key_ada", 0.0)
     sessions.make_link("key_bob", 10_000.0)
     assert sessions.use_link(old, 0.0) is None
+
+
+def test_a_session_ends_and_so_does_a_link():
+    sessions = Sessions(b"secret")
+    cookie = f"{sessions.cookie}={sessions.make('key_ada', 1000.0)}".encode()
+    headers = [(PAGE_HEADER, b"1"), (b"cookie", cookie)]
+    assert sessions.key_of(headers, 1000.0 + SECONDS - 1) == "key_ada"
+    assert sessions.key_of(headers, 1000.0 + SECONDS) is None
+    assert Sessions(b"another").key_of(headers, 1000.0) is None
+    link = sessions.make_link("key_ada", 1000.0)
+    assert sessions.use_link(link, 1000.0 + LINK_SECONDS) is None
 
 
 @pytest.mark.parametrize("text", [b'a="' + b"\\" * 60_000 + b'"', b"a=b; " * 12_000, b"=" * 60_000])
