@@ -455,6 +455,20 @@ def test_a_canary_is_promoted_after_a_question(page, client):
     eventually(lambda: client.get_model_endpoint("promoted").predict(args(x=2)).value == 6)
 
 
+def test_bundles_of_every_kind_have_their_size_and_what_uses_them_and_are_versions(page, client):
+    sign_in(page, client)
+    page.goto(f"{client.server.url}/#stored/bundles")
+    for name in ("double", "chat"):
+        row = page.locator("tbody tr", has=page.get_by_role("link", name=name, exact=True)).first
+        row.get_by_text(re.compile(r"^[1-9][0-9.]* (B|KiB|MiB)$")).wait_for()
+    open_endpoint(page, "chat", "Versions")
+    see(page, "serving")
+    stranger = client.create_api_key("looks-for-sizes").api_key
+    with http(client, stranger) as raw:
+        assert raw.get("/page/sizes/bundles").json() == {}
+        assert raw.get("/page/sizes/bundles?owner=*").status_code == 403
+
+
 def test_settings_are_changed_in_a_form_made_of_their_schema(page, client):
     sign_in(page, client)
     open_endpoint(page, "double", "Settings")
@@ -562,7 +576,12 @@ def test_every_page_can_be_used_by_everybody(page, client, tmp_path, colours, wi
     ids = {name: client.get_model_endpoint(name).model_endpoint.id for name in ("double", "later", "chat")}
     tabs = ("", "/try", "/logs", "/numbers", "/events", "/versions", "/settings", "/builds", "/openapi")
     [failed] = client.list_tasks(status="FAILURE", limit=1).tasks
-    of_one = (f"tasks/{failed.task_id}", f"endpoints/{ids['later']}/versions", f"endpoints/{ids['chat']}/try")
+    of_one = (
+        f"tasks/{failed.task_id}",
+        f"endpoints/{ids['later']}/versions",
+        f"endpoints/{ids['chat']}/try",
+        f"endpoints/{ids['chat']}/openapi",
+    )
     for path in (*PAGES, *(f"endpoints/{ids['double']}{tab}" for tab in tabs), *of_one):
         page.goto(f"{client.server.url}/#{path}")
         page.get_by_text("Loading …").wait_for(state="detached")
@@ -599,3 +618,20 @@ def test_the_keyboard_is_enough(page, client):
     tab_to(page, "Sign out")  # of the question, which has the focus
     page.keyboard.press("Enter")
     page.get_by_label("API key").wait_for()
+
+
+@pytest.mark.parametrize(("colours", "width"), [("light", 390), ("dark", 1440)])
+def test_the_pages_of_the_http_interface_need_no_other_host(page, client, colours, width):
+    page.emulate_media(color_scheme=colours)
+    page.set_viewport_size({"width": width, "height": 844})
+    page.set_extra_http_headers({"Authorization": f"Bearer {client.server.api_key}"})
+    for path, shown in (
+        ("docs", "/v1/model-endpoints"),
+        ("redoc", "/v1/model-endpoints"),
+        ("v1/model-endpoints-api?name=double", "/v1/sync-tasks"),
+    ):
+        page.goto(f"{client.server.url}/{path}")
+        operation = page.locator("summary", has_text=shown).first
+        operation.click()
+        page.get_by_role("button", name="Send").first.wait_for()
+        check_for_everybody(page, path)

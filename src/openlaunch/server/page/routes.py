@@ -17,6 +17,7 @@ from openlaunch.server.control.context import Context
 from openlaunch.server.control.routes.context import Caller
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.page.overview import add_overview
+from openlaunch.server.page.sizes import add_sizes
 from openlaunch.wire import routes
 from openlaunch.wire.keys import PageLinkResponse, WhoamiResponse
 
@@ -47,6 +48,7 @@ def router(context: Context) -> ControlRouter:
     _add_files(api)
     _add_sessions(api, context)
     add_overview(api, context)
+    add_sizes(api, context)
     return api
 
 

@@ -35,6 +35,7 @@ async function files(view, content) {
     ["Name", (file) => file.filename],
     ["Id", (file) => h("code", null, file.id), "id"],
     ["Size", (file) => size(file.size), "number"],
+    ["For", (file) => file.purpose],
     ["Actions", (file) => h("div", { class: "bar" },
       button("Save", async () => save(await (await request(`/v1/files/${file.id}/content`, { headers: { Accept: "application/binary" } })).blob(), file.filename), "", file.filename),
       change(view, "Delete", { question: `Delete ${file.filename}?`, because: "Its bytes are deleted too.",
@@ -45,17 +46,19 @@ async function files(view, content) {
 }
 
 async function bundles(view, content) {
+  const sizes = await get("/page/sizes/bundles", view.owner, view.signal);
   const columns = owned(view, [
     ["Bundle", (bundle) => bundle.name],
     ["Version", (bundle) => bundle.version ?? "–", "number"],
     ["Kind", (bundle) => bundle.flavor.flavor.replaceAll("_", " "), "tight"],
     ["Needs", (bundle) => h("div", { class: "reason" }, (bundle.flavor.requirements || []).join(", ") || "nothing")],
+    ["Size", (bundle) => size(sizes[bundle.flavor.location]), "number"],
     ["Used by", (bundle) => bundle.users.map((endpoint) => h("div", null, h("a", { href: `#endpoints/${endpoint.id}` }, endpoint.name)))],
     ["Made", (bundle) => time(bundle.created_at), "tight"],
     ["Actions", (bundle) => (bundle.users.length ? NOTHING : change(view, "Delete", { question: `Delete version ${bundle.version ?? ""} of ${bundle.name}?`, because: "No endpoint uses it.",
       run: () => send("DELETE", `/v2/model-bundles/${bundle.id}`), done: "The bundle is deleted.", kind: "bad", of: `${bundle.name} ${bundle.version ?? ""}` }))],
   ]);
-  const load = async (signal) => Promise.all([get("/v2/model-bundles", view.owner, signal), get("/v1/model-endpoints", view.owner, signal)]);
+  const load = async (signal) => Promise.all([get("/v2/model-bundles", { ...view.owner, commands: true }, signal), get("/v1/model-endpoints", view.owner, signal)]);
   await follow(view, 10, load, ([{ model_bundles: found }, { model_endpoints: endpoints }]) => {
     const rows = found.map((bundle) => ({ ...bundle, users: endpoints.filter((e) => [e.bundle_id, e.serving_bundle_id, e.canary?.bundle_id].includes(bundle.id)) }));
     fill(content, rows.length ? table("Bundles", columns, rows) : empty("There are no bundles.", "openlaunch deploy my_model.py:predict --name my-model"));

@@ -5,7 +5,7 @@ export async function versions(view, content, first) {
   const name = first.serving_bundle_name || first.bundle_name;
   const load = async (signal) => {
     const [endpoint, { model_bundles: bundles }] = await Promise.all([get(`/v1/model-endpoints/${first.id}`, {}, signal),
-      get("/v2/model-bundles", { model_name: name, owner: first.created_by === view.session.who.owner ? null : first.created_by }, signal)]);
+      get("/v2/model-bundles", { model_name: name, commands: true, owner: first.created_by === view.session.who.owner ? null : first.created_by }, signal)]);
     return { endpoint, bundles: bundles.filter((bundle) => bundle.name === name) };
   };
   const difference = h("div", { "aria-live": "polite" });
