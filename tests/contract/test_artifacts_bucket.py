@@ -87,6 +87,14 @@ def test_a_prefix_is_one_servers(environ: pytest.MonkeyPatch) -> None:
     started("s3://artifacts/marked-too", "them")
 
 
+def test_servers_of_a_cluster_start_at_the_same_time(environ: pytest.MonkeyPatch) -> None:
+    async def start_all() -> None:
+        servers = [BucketArtifacts("s3://artifacts/together") for _ in range(8)]
+        await asyncio.gather(*(server.start("us") for server in servers))
+
+    asyncio.run(start_all())
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
@@ -115,19 +116,22 @@ class BucketArtifacts(ObjectArtifacts):
             )
 
     async def _mark(self, mine: bytes) -> bytes:
-        try:
-            async with self._answered(MARK, self.seconds):
+        async with self._answered(MARK, self.seconds):
+            try:
                 await self._bucket.put_async(MARK, mine, mode="create")
-        except AlreadyExistsError:
-            return await self.get(MARK, limit=1000)
-        return mine
+                return mine
+            except AlreadyExistsError:  # of another server that starts at the same time
+                pass
+        return await self.get(MARK, limit=1000)
 
     async def probe(self) -> None:
         await self.put(PROBE, b"ok")
-        await self.get(PROBE)
+        with suppress(NotFound):  # another server of the cluster has tried the same, and deleted it
+            await self.get(PROBE)
         async for _ in self.pages("health"):
             pass
-        await self.delete(PROBE)
+        with suppress(NotFound):
+            await self.delete(PROBE)
 
     async def _try_to_sign(self) -> None:
         """Let bytes go through the server where the credentials sign no URLs, as a machine's account may not."""
