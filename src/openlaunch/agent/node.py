@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import platform
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from openlaunch.engines.base import (
 from openlaunch.nodes import calls
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.server.dispatch.link_server import LinkServer
+from openlaunch.server.gateway.passing_on import ANY_OTHER
 from openlaunch.server.logs import RareLog
 from openlaunch_worker.frames import SEAT_IDS
 
@@ -209,7 +211,10 @@ class NodeAgent:
     async def _reach(self, link: ServerLink, asked: calls.Reach) -> int:
         slots = self._slots_of(link.records)
         others = slots.links.values()
-        if asked.server:
+        if asked.server == ANY_OTHER:
+            rest = [each for each in others if each is not link]
+            found = slots.kept.server_of(asked.work) or (random.choice(rest) if rest else None)
+        elif asked.server:
             named = (each for each in others if each.server == asked.server)
             found = next(named, None) or slots.kept.server_of(asked.work)
         else:

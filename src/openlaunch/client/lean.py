@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from openlaunch.client.effects import Request, Response
@@ -23,6 +24,10 @@ from openlaunch.client.http11 import (
 from openlaunch.client.retry import TransportFailure
 from openlaunch.client.sockets import Network, Socket
 from openlaunch.client.transport import IDLE_SECONDS, MAX_IDLE, Target, check_answer, check_size
+from openlaunch.wire.sse import BEAT
+
+LOST_BEATS = 2.5
+"""A server that has sent nothing for this many of the beats that it promises stands still."""
 
 JOIN_BYTES = 64 * 1024
 """Up to here a body is sent together with its head, which is copied for that."""
@@ -33,7 +38,8 @@ class Connection:
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
-        self._seconds = 0.0
+        self.seconds = 0.0
+        """How long nothing may come."""
         self._incoming = Incoming()
         self.idle_since = 0.0
         self.foreign = False
@@ -47,7 +53,7 @@ class Connection:
             OSError: it broke, or there was no progress in time.
             HTTPError: the answer is not HTTP/1.1.
         """
-        self._seconds = seconds
+        self.seconds = seconds
         incoming = self._incoming = Incoming()
         await self._socket.send(data, seconds)
         if rest:
@@ -69,7 +75,7 @@ class Connection:
                 "this answer is read by the process that this one was forked from: predict here again"
             )
         while not self._incoming.ended:
-            piece = self._incoming.feed(await self._socket.receive(self._seconds))
+            piece = self._incoming.feed(await self._socket.receive(self.seconds))
             if piece:
                 return piece
         return b""
@@ -221,6 +227,9 @@ class LeanTransport:
             if head.status < 300:
                 check_answer(head.status, head.headers, request)
             if request.stream and head.status < 300:
+                if (beat := head.headers.get(BEAT, "")).isdecimal():
+                    connection.seconds = min(connection.seconds, LOST_BEATS * int(beat))
+                    request = replace(request, timeout=connection.seconds)
                 stream = LeanBody(self, pool, request, connection, piece)
                 return Response(head.status, head.headers, stream=stream)
             if not connection.ended:

@@ -1,8 +1,10 @@
 """Several servers that share their records: any takes tasks and answers for them, and one of them has the workers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
-from openlaunch.client.effects import Request, Response
+from openlaunch.client.effects import Body, Request, Response
 from openlaunch.client.retry import TransportFailure
 from openlaunch.client.transport import Transport
 from openlaunch.wire import problems
@@ -40,6 +42,8 @@ class SeveralServers:
                 failures.append(failure)
                 continue
             if not _is_elsewhere(response):
+                if response.stream is not None:
+                    response = replace(response, stream=_Left(response.stream, partial(self._leave, at)))
                 return response
             self._leave(at)
             refused = response
@@ -55,6 +59,21 @@ class SeveralServers:
     async def close(self) -> None:
         for transport in self._transports:
             await transport.close()
+
+
+class _Left:
+    """The body of an answer that comes piece by piece. Where it breaks, its server is left."""
+
+    def __init__(self, body: Body, leave: Callable[[], None]) -> None:
+        self._body, self._leave = body, leave
+        self.close = body.close
+
+    async def read(self) -> bytes:
+        try:
+            return await self._body.read()
+        except TransportFailure:
+            self._leave()
+            raise
 
 
 def _is_elsewhere(response: Response) -> bool:

@@ -115,7 +115,8 @@ class BuildNews:
 class Reach:
     """For which client a server wants another one, by that client's address, and its name; "": the leader.
 
-    Where a server of that name is not connected, the one that has taken up the `work` of this name is meant.
+    Where a server of that name is not connected, the one that has taken up the `work` of this name is meant. "other"
+    is any but the one that asks.
     """
 
     client: str

@@ -68,8 +68,8 @@ class NodesEngine(NoLending):
         await asyncio.gather(*(tried.wait() for tried in first))
 
     def connected(self, node: Node, kept: list[KeptWorker]) -> None:
-        self.builds.build_all(node)
         if self.connections.epoch is not None:
+            self.builds.build_all(node)
             self.jobs.lead(node)
         for each in _found(node, kept):
             self._found_later(each)

@@ -18,6 +18,12 @@ RESUME = "openlaunch-resume"
 LAST_EVENT_ID = "last-event-id"
 """Of a request: the event after which to resume. Of an answer: the event after which it begins."""
 
+BEAT = "openlaunch-beat"
+"""Of an answer that can be resumed: after how many seconds without an event its server sends a comment.
+
+A reader that has nothing for longer resumes the stream on another connection: the server stands still.
+"""
+
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 
 

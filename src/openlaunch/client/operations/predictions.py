@@ -41,7 +41,7 @@ from openlaunch.client.seconds import check_seconds
 from openlaunch.errors import APIError, ConnectionFailed, OpenlaunchError, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.ids import new_id
-from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
+from openlaunch.wire.sse import BEAT, LAST_EVENT_ID, RESUME
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
 
 PREDICT_SECONDS = 330.0
@@ -53,6 +53,9 @@ MARGIN_SECONDS = 15.0
 
 RESUME_SECONDS = 10.0
 """Seconds for which the client tries to resume a stream while the server is unreachable: it keeps one no longer."""
+
+ANSWER_SECONDS = 5.0
+"""How long a server that sends beats may take to say whether it has a stream: another one may have to ask for it."""
 
 RESUME_PAUSE_SECONDS = 0.05
 """Twice as long before each further try that follows one which brought nothing."""
@@ -122,11 +125,13 @@ class OpenStream:
         headers = {RESUME: "true", **first.headers} if resume else first.headers
         self._request = replace(first, headers=headers, stream=True)
         self.pickled = request.return_pickled
+        self._beats = False
 
     def begin(self) -> Flow[Response]:
         """Send the request; the answer's `stream` is open."""
         response = yield from call(self._request)
         self.reader = StreamReader(response.headers.get(LAST_EVENT_ID))
+        self._beats = BEAT in response.headers
         return response
 
     def resume(self, reason: object = "the connection was closed") -> Flow[Response | None]:
@@ -146,7 +151,15 @@ class OpenStream:
 
     def _after(self, last_event_id: str) -> Request:
         headers = {**self._request.headers, LAST_EVENT_ID: last_event_id}
-        return replace(self._request, body=b"", headers=headers, idempotent=True, patience=RESUME_SECONDS)
+        timeout = ANSWER_SECONDS if self._beats else self._request.timeout
+        return replace(
+            self._request,
+            body=b"",
+            headers=headers,
+            idempotent=True,
+            patience=RESUME_SECONDS,
+            timeout=timeout,
+        )
 
     def stop(self) -> Flow[None]:
         """Stop the server from waiting for a resume of a stream that has not ended."""

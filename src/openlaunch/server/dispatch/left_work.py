@@ -88,7 +88,7 @@ class _Reports:
 class _Taking:
     """What a request that is taken up becomes here."""
 
-    def __init__(self, lane: Lane, make: Callable[[TakenUp], Work]) -> None:
+    def __init__(self, lane: Lane, make: Callable[[TakenUp], Work | None]) -> None:
         self.lane, self.make = lane, make
         self.work: Work | None = None
 
@@ -126,7 +126,7 @@ class LeftWork:
             await asyncio.sleep(LOOK_SECONDS)
         return name in self
 
-    async def take_up(self, name: str, lane: Lane, make: Callable[[TakenUp], Work]) -> Work | None:
+    async def take_up(self, name: str, lane: Lane, make: Callable[[TakenUp], Work | None]) -> Work | None:
         """Continue a request of the lane's endpoint here, as what `make` returns; None where no agent has it.
 
         What has come of it before has been handled when this returns, unless the agent is slow.
@@ -147,7 +147,7 @@ class LeftWork:
         if (taking := self._taking.get(taken_up.name)) is None:
             return None
         work = taking.make(taken_up)
-        if work.cancelled:
+        if work is None or work.cancelled:
             return None
         worker_id = taken_up.worker_id
         members = self._members.setdefault(worker_id, set())

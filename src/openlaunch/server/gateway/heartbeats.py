@@ -3,12 +3,20 @@
 import asyncio
 from typing import Protocol
 
+from openlaunch.wire.sse import BEAT
+
 TICK_SECONDS = 0.1
 HEAD_TICKS = 2
 """Ticks without an item after which a stream that runs in a worker sends the head of its answer."""
 
 SILENT_TICKS = 100
 """Ticks without a byte after which a stream sends a comment, whether it runs or waits."""
+
+BEAT_TICKS = 10
+"""The same of one that can be resumed, whose client moves to another server where this one stands still."""
+
+BEATING = {BEAT: f"{BEAT_TICKS * TICK_SECONDS:g}"}
+"""Says so in the answer's head."""
 
 HEARTBEAT = b":\n\n"
 

@@ -9,6 +9,9 @@ from openlaunch_worker.http_response import ResponseParser
 PASSED_ON: Final = b"openlaunch-passed-on"
 """The header of a request that has been passed on, so that it is not passed on again."""
 
+ANY_OTHER: Final = "other"
+"""In the place of a server's name: any but the one that asks."""
+
 Reach = Callable[[str, str, str], Awaitable[asyncio.Transport | None]]
 """Opens a connection to another server, for a client with this address: to the one of this name, or "" to the leader.
 

@@ -10,13 +10,22 @@ import logging
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlencode
 
-from openlaunch.errors import APIError, BadRequest, Unavailable
+from openlaunch.background import BackgroundTasks
+from openlaunch.errors import APIError, BadRequest, NotFound, Unavailable
 from openlaunch.server.asgi import STREAM_HEADERS, header, headers_of
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Kept, Sender, StreamCall
 from openlaunch.server.gateway.exchange import Exchange
-from openlaunch.server.gateway.heartbeats import HEAD_TICKS, HEARTBEAT, SILENT_TICKS, Heartbeats
+from openlaunch.server.gateway.heartbeats import (
+    BEAT_TICKS,
+    BEATING,
+    HEAD_TICKS,
+    HEARTBEAT,
+    SILENT_TICKS,
+    Heartbeats,
+)
 from openlaunch.server.gateway.resumable import Replay, Resumables
 from openlaunch.server.gateway.streams_elsewhere import StreamsElsewhere
 from openlaunch.server.gateway.sync_calls import submit
@@ -36,6 +45,12 @@ if TYPE_CHECKING:
     from openlaunch.server.dispatch.left_work import LeftWork
 
 log = logging.getLogger(__name__)
+
+CONTINUE_SECONDS = 1.5
+"""How long a stream whose node is lost waits for a way to continue: a node finds a server lost at the same time."""
+
+LOOK_SECONDS = 0.3
+"""How often another server is asked for it meanwhile."""
 
 RESUMED = b": resumed\n\n"
 """A comment, with which the head of the answer is sent before there is a further event."""
@@ -62,8 +77,12 @@ class Resumed(Protocol):
 class Streams:
     """What all streams share: their deadlines, one write for each turn of the loop, and those that can be resumed."""
 
-    def __init__(self, settings: StreamSettings, deadlines: Deadlines) -> None:
+    def __init__(
+        self, settings: StreamSettings, deadlines: Deadlines, left_work: "LeftWork | None" = None
+    ) -> None:
         self.deadlines = deadlines
+        self.left_work = left_work
+        """Where nodes have requests of servers that are gone, or that they have lost."""
         self.resumables: Resumables[Resumed] = Resumables(settings, asyncio.get_running_loop())
         self.elsewhere: StreamsElsewhere | None = None
         """Where other servers of the cluster can be reached."""
@@ -71,6 +90,7 @@ class Streams:
         self._loop = asyncio.get_running_loop()
         self._flushes: list[Callable[[], None]] = []
         self._resuming = LoopTurns()
+        self._continuing = BackgroundTasks("a stream whose node was lost could not be continued")
 
     def start(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, deadline: float
@@ -80,7 +100,7 @@ class Streams:
         if asked is not None and (stream_id := self.new_id(asked)) is not None:
             replay = Replay(stream_id, owner, lane.endpoint.id)
         end = END_COMMENT if asked is None else END_EVENT
-        stream = Stream(self, exchange, owner, predict_input, deadline, end, replay)
+        stream = Stream(self, exchange, owner, predict_input, deadline, end, replay, lane)
         submit(stream, exchange, lane, owner, self.deadlines)
         self.heartbeats.add(stream)
         return stream
@@ -96,15 +116,26 @@ class Streams:
         return name + secrets.token_hex(8)
 
     async def take_up(
-        self, left_work: "LeftWork", lane: Lane, owner: str, stream_id: str, deadline: float
+        self,
+        left_work: "LeftWork",
+        lane: Lane,
+        owner: str,
+        stream_id: str,
+        deadline: float,
+        begin: Callable[[], bool] = lambda: True,
     ) -> "Stream | None":
-        """Continue a stream whose server is gone, and whose client is about to resume it. None: no node has it."""
+        """Continue a stream that its server has lost, and whose client is about to resume it. None: no node has it.
+
+        `begin` is called before its events come, and says whether it is still wanted.
+        """
         made: list[Stream] = []
 
-        def make(taken_up: "TakenUp") -> Stream:
+        def make(taken_up: "TakenUp") -> Stream | None:
+            if not begin():
+                return None
             replay = Replay(stream_id, owner, lane.endpoint.id, taken_up.dropped)
             replay.attached = False
-            stream = Stream(self, None, owner, _NOTHING, deadline, replay=replay)
+            stream = Stream(self, None, owner, _NOTHING, deadline, replay=replay, lane=lane)
             stream.begin_behind(taken_up.held - taken_up.ahead)
             made.append(stream)
             return stream
@@ -115,6 +146,48 @@ class Streams:
             for stream in made:
                 self._await_client(stream)
         return made[0] if made else None
+
+    def continue_later(self, stream: "Stream", reason: str) -> None:
+        """Continue a stream whose node was lost, if that still runs it; end it for this reason otherwise."""
+        self._continuing.spawn(self._continue(stream, reason))
+
+    async def _continue(self, stream: "Stream", reason: str) -> None:
+        until = self._loop.time() + CONTINUE_SECONDS
+        while not stream.cancelled and self._loop.time() < until:
+            if await self._continued_here(stream) or await self._continued_elsewhere(stream):
+                return
+        stream.lost(reason)
+
+    async def _continued_here(self, stream: "Stream") -> bool:
+        left_work, lane, replay, deadline = self.left_work, stream.lane, stream.replay, stream.deadline
+        if left_work is None or lane is None or replay is None:
+            return False
+        if not await left_work.wait_for(stream_name(replay.owner, lane.endpoint.id, replay.id), LOOK_SECONDS):
+            return False
+        exchange, number = None, 0
+
+        def begin() -> bool:
+            nonlocal exchange, number
+            if stream.cancelled:
+                return False
+            number, exchange = replay.last, stream.hand_over()
+            return True
+
+        more = await self.take_up(left_work, lane, replay.owner, replay.id, deadline, begin)
+        if more is not None and exchange is not None and not exchange.disconnected:
+            try:
+                more.resume(exchange, number)
+            except NotFound:  # the node has dropped what the client lacks
+                exchange.drop()
+        return more is not None
+
+    async def _continued_elsewhere(self, stream: "Stream") -> bool:
+        exchange, replay = stream.exchange, stream.replay
+        if self.elsewhere is None or replay is None or exchange is None:
+            return False
+        query = urlencode({"model_endpoint_id": replay.endpoint_id}).encode()
+        after = f"{replay.id}-{replay.last}".encode()
+        return await self.elsewhere.continued(exchange, query, after, stream.hand_over)
 
     def _await_client(self, stream: "Stream") -> None:
         """Have a stream that was taken up wait for its client."""
@@ -155,7 +228,7 @@ class Stream(StreamCall):
 
     __slots__ = (
         *("_end", "_exchange", "_headers", "_owner", "_pieces"),
-        *("_silent_ticks", "_streams", "_uncredited", "replay"),
+        *("_silent_ticks", "_streams", "_uncredited", "lane", "replay"),
     )
 
     def __init__(
@@ -167,11 +240,12 @@ class Stream(StreamCall):
         deadline: float,
         end: bytes = END_EVENT,
         replay: Replay | None = None,
+        lane: Lane | None = None,
     ) -> None:
         super().__init__(predict_input.body, predict_input.flags, deadline, streams.deadlines)
-        self.replay = replay
+        self.replay, self.lane = replay, lane
         self._owner = owner
-        self._headers = STREAM_HEADERS if replay is None else replay.headers
+        self._headers = STREAM_HEADERS if replay is None else {**replay.headers, **BEATING}
         self._streams = streams
         self._exchange = exchange
         self._end = end
@@ -215,6 +289,27 @@ class Stream(StreamCall):
             # Not before: a request that is refused, or still waits, has no event after which to resume.
             self._streams.resumables.add(self.replay, self)
 
+    def lost(self, reason: str, *, with_node: bool = False) -> None:
+        """End, or wait for a way to continue: a node that was lost keeps a stream that can be resumed."""
+        if with_node and self.replay is not None and self._streams.left_work is not None:
+            self._link = None
+            self._streams.continue_later(self, reason)
+        else:
+            super().lost(reason, with_node=with_node)
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """The client's connection; None while it is away."""
+        return self._exchange
+
+    def hand_over(self) -> Exchange | None:
+        """End in favour of a stream that continues this one, and return the client's connection."""
+        self._flush()
+        self._forget()
+        exchange, self._exchange, self.replay = self._exchange, None, None
+        self.end()
+        return exchange
+
     def about(self) -> About:
         exchange = self._exchange
         return About(self._id, self._owner, {} if exchange is None else headers_of(exchange.scope))
@@ -248,7 +343,10 @@ class Stream(StreamCall):
         exchange = self._exchange
         self._silent_ticks += 1
         if exchange is not None and not exchange.write_paused:
-            due = HEAD_TICKS if self.running and not exchange.started else SILENT_TICKS
+            if exchange.started:
+                due = SILENT_TICKS if self.replay is None else BEAT_TICKS
+            else:
+                due = HEAD_TICKS if self.running else SILENT_TICKS
             if self._silent_ticks >= due:
                 self._silent_ticks = 0
                 exchange.write(HEARTBEAT, self._headers)
@@ -334,7 +432,7 @@ class Stream(StreamCall):
         assert self.replay is not None
         missed = self.replay.resume(number)
         self.numbers.resumes += 1
-        self._headers = self.replay.headers
+        self._headers = {**self.replay.headers, **BEATING}
         if self._exchange is not None:
             self._exchange.drop()
         self._pieces.clear()

@@ -16,6 +16,7 @@ from openlaunch.server.asgi import header, query_value
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Call
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
+from openlaunch.server.gateway.passing_on import ANY_OTHER
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Resumed, Streams, stream_name
@@ -65,7 +66,7 @@ class SyncRoutes:
         self._loop = asyncio.get_running_loop()
         self._tasks = RequestTasks()
         deadlines = Deadlines()
-        self.streams = Streams(settings, deadlines)
+        self.streams = Streams(settings, deadlines, left_work)
         self._calls = Calls(
             settings.check_responses,
             deadlines,
@@ -160,7 +161,7 @@ class SyncRoutes:
             except NotFound as error:
                 if error is not unknown or self._left_work is None:
                     raise
-            if await self._left_work.wait_for(name, LEFT_SECONDS):
+            if server != ANY_OTHER and await self._left_work.wait_for(name, LEFT_SECONDS):
                 stream = await self._taken_up(lane, owner, stream_id, name, number)
         if stream is None:
             raise unknown
