@@ -41,6 +41,15 @@ class S3Server:
             "AWS_REGION": "us-east-1",
         }
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have it stand still, with every connection open."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
+
     def store(self, prefix: str = "") -> S3Store:
         """The bucket, for tests that look at it beside the program."""
         return S3Store(
