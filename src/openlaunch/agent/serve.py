@@ -31,6 +31,8 @@ LONELY_SECONDS = 10.0
 LOOK_SECONDS = 5.0
 MAX_LOG_BYTES = 10 * 1024 * 1024
 _NO_SERVER = "a connection from %s is not from a server of this cluster: %s"
+_PUSHED_OUT = "others came, and it had not said anything"
+_NOT_TRUSTED = "it ended the connection at once, as a server does whose cluster's token is another one"
 MAX_STRANGERS = 64
 """Limit on connections that have not shown that they are servers of the cluster, which those do at once. Past it the
 oldest one is closed."""
@@ -135,7 +137,8 @@ class Door:
                 lambda: link, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except (OSError, asyncio.CancelledError) as error:
-            reason = str(error) or "others came, and it had not said anything"
+            is_pushed_out = isinstance(error, asyncio.CancelledError)
+            reason = _PUSHED_OUT if is_pushed_out else str(error) or _NOT_TRUSTED
             self._refusals.warning("stranger", _NO_SERVER, peer, reason)
             with contextlib.suppress(OSError):
                 sock.close()

@@ -113,6 +113,7 @@ def test_an_agent_of_another_cluster_is_not_used(tmp_path):
         assert check["status"] == "warning"
         assert "it belongs to another cluster" in check["detail"]
         eventually(lambda: "is not from a server of this cluster" in started[0].log)
+        assert "others came" not in started[0].log
         assert TOKEN not in started[0].log
 
 
