@@ -23,11 +23,15 @@ from openlaunch.client.http11 import (
 )
 from openlaunch.client.retry import TransportFailure
 from openlaunch.client.sockets import Network, Socket
-from openlaunch.client.transport import IDLE_SECONDS, MAX_IDLE, Target, check_answer, check_size
+from openlaunch.client.transport import CONNECT_SECONDS, IDLE_SECONDS, MAX_IDLE, Target, check_answer, check_size
+from openlaunch.wire import routes
 from openlaunch.wire.sse import BEAT
 
 LOST_BEATS = 2.5
 """A server that has sent nothing for this many of the beats that it promises stands still."""
+
+LOOK_SECONDS = LIVES_SECONDS = 1.5
+"""After how long without an answer a server is asked whether it does anything, and how long it has to say so."""
 
 JOIN_BYTES = 64 * 1024
 """Up to here a body is sent together with its head, which is copied for that."""
@@ -44,10 +48,13 @@ class Connection:
         self.idle_since = 0.0
         self.foreign = False
 
-    async def exchange(self, data: bytes, rest: bytes, seconds: float) -> tuple[Head, bytes]:
+    async def exchange(
+        self, data: bytes, rest: bytes, seconds: float, lives: Callable[[], Awaitable[bool]] | None = None
+    ) -> tuple[Head, bytes]:
         """Send a request in two parts; give the head of its answer, and what has come of the body.
 
-        `seconds` may pass without any byte sent or received, here and in `read`.
+        `seconds` may pass without any byte sent or received, here and in `read`. `lives` says whether the server
+        does anything while it does not answer; where it does not, there is no progress.
 
         Raises:
             OSError: it broke, or there was no progress in time.
@@ -58,10 +65,22 @@ class Connection:
         await self._socket.send(data, seconds)
         if rest:
             await self._socket.send(rest, seconds)
-        piece = incoming.feed(await self._socket.receive(seconds))
+        piece = incoming.feed(await self._first(seconds, lives))
         while incoming.head is None:
             piece = incoming.feed(await self._socket.receive(seconds))
         return incoming.head, piece
+
+    async def _first(self, seconds: float, lives: Callable[[], Awaitable[bool]] | None) -> bytes:
+        while lives is not None and seconds > LOOK_SECONDS:
+            try:
+                return await self._socket.receive(LOOK_SECONDS)
+            except TimeoutError as error:
+                if error.errno is not None:
+                    raise
+                if not await lives():
+                    raise OSError("it stands still, and does not answer other requests either") from error
+            seconds -= LOOK_SECONDS
+        return await self._socket.receive(seconds)
 
     async def read(self) -> bytes:
         """Give the next piece of the body; nothing at its end.
@@ -203,6 +222,8 @@ class LeanTransport:
     ) -> None:
         parts = urlsplit(target.address.url)
         self._target = target
+        self._moves_on = target.connect_seconds < CONNECT_SECONDS
+        """Whether there is another server, to which what may be sent twice goes where this one stands still."""
         self._host = parts.netloc
         self._prefix = parts.path
         self._block = self._head_of(Request("POST", "/", b"{}"))
@@ -223,7 +244,8 @@ class LeanTransport:
         except OSError as error:
             raise self._target.no_connection(error or "no connection in time") from error
         try:
-            head, piece = await connection.exchange(data, rest, self._target.seconds(request))
+            lives = self._lives if self._moves_on and request.idempotent and not request.stream else None
+            head, piece = await connection.exchange(data, rest, self._target.seconds(request), lives)
             if head.status < 300:
                 check_answer(head.status, head.headers, request)
             if request.stream and head.status < 300:
@@ -243,6 +265,24 @@ class LeanTransport:
         except BaseException:
             pool.discard(connection)
             raise
+
+    async def _lives(self) -> bool:
+        """Ask the server over another connection whether it does anything."""
+        pool = self._pool()
+        try:
+            connection = await pool.take()
+        except TimeoutError:  # all are in use
+            return True
+        except OSError:
+            return False
+        try:
+            head = request_head("GET", self._prefix + routes.HEALTHZ, self._block, 0)
+            await connection.exchange(head, b"", LIVES_SECONDS)
+        except (OSError, HTTPError):
+            return False
+        finally:
+            pool.discard(connection)
+        return True
 
     def _head_of(self, request: Request) -> bytes:
         return header_block(self._headers(request))
