@@ -23,7 +23,14 @@ from openlaunch.client.http11 import (
 )
 from openlaunch.client.retry import TransportFailure
 from openlaunch.client.sockets import Network, Socket
-from openlaunch.client.transport import CONNECT_SECONDS, IDLE_SECONDS, MAX_IDLE, Target, check_answer, check_size
+from openlaunch.client.transport import (
+    CONNECT_SECONDS,
+    IDLE_SECONDS,
+    MAX_IDLE,
+    Target,
+    check_answer,
+    check_size,
+)
 from openlaunch.wire import routes
 from openlaunch.wire.sse import BEAT
 

@@ -10,6 +10,9 @@ from openlaunch.errors import APIError, ConnectionFailed
 from openlaunch.wire import problems, routes
 
 RETRIED_STATUSES = frozenset({408, 429, 503})
+PROXYS = frozenset({502, 503, 504})
+"""By which a proxy says that it has no server, or has lost it. It names no request, as servers do."""
+
 NOTHING_RAN = frozenset(
     {
         "stopping",
@@ -65,7 +68,8 @@ class RetryPolicy:
         """
         if not self._may_repeat(error, request):
             return None
-        patient = isinstance(error, TransportFailure) and elapsed < request.patience
+        is_away = isinstance(error, TransportFailure) or _is_of_proxy(error)
+        patient = is_away and elapsed < request.patience
         if attempt > self.max_retries and not patient:
             return None
         step = min(self.ceiling, self.base * 2.0 ** min(attempt - 1, 30))
@@ -78,9 +82,15 @@ class RetryPolicy:
     def _may_repeat(error: Exception, request: Request) -> bool:
         if isinstance(error, TransportFailure):
             return request.idempotent or not error.sent
-        if not isinstance(error, APIError) or error.status not in RETRIED_STATUSES:
+        if not isinstance(error, APIError):
+            return False
+        if error.status not in RETRIED_STATUSES and not _is_of_proxy(error):
             return False
         return request.idempotent or error.status == 429 or error.code in NOTHING_RAN
+
+
+def _is_of_proxy(error: Exception) -> bool:
+    return isinstance(error, APIError) and error.status in PROXYS and error.request_id is None
 
 
 def exchange(

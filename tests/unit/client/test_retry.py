@@ -2,7 +2,7 @@ import pytest
 
 from openlaunch.client.effects import Attempt, Pause, Request, Response
 from openlaunch.client.retry import RetryPolicy, TransportFailure, exchange
-from openlaunch.errors import ConnectionFailed, NotFound, TooManyRequests, Unavailable
+from openlaunch.errors import APIError, ConnectionFailed, NotFound, TooManyRequests, Unavailable, WorkerDied
 
 GET = Request("GET", "/v1/things", idempotent=True)
 POST = Request("POST", "/v1/sync-tasks")
@@ -80,6 +80,22 @@ def test_after_any_other_503_only_what_is_idempotent_is_sent_again(answer):
     with pytest.raises(Unavailable):
         World(answer, OK).run(POST)
     assert World(answer, OK).run(GET) is OK
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_without_a_server_is_as_good_as_no_connection(status):
+    answer = Response(status, {}, b"<html><body><h1>Bad Gateway</h1></body></html>")
+    with pytest.raises(APIError):
+        World(answer, OK).run(POST)
+    world = World(*[answer] * 15, OK)
+    patient = Request("POST", "/v1/streaming-tasks", idempotent=True, patience=60)
+    assert world.run(patient) is OK
+
+
+def test_a_502_of_the_server_is_an_answer():
+    answer = Response(502, {}, b'{"code": "worker_died", "request_id": "req_1"}')
+    with pytest.raises(WorkerDied):
+        World(answer, OK).run(GET)
 
 
 @pytest.mark.parametrize(
