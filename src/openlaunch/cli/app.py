@@ -1,5 +1,6 @@
 """The command's root: global options, the nouns, and one place for errors."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -138,7 +139,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     completion.prepare(made)
     try:
         code = made.main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as with >&- in a shell
+            sys.stdout.flush()
     except OpenlaunchError as error:
         if isinstance(error, Unauthorized):
             explain_key(error, options)
@@ -151,6 +153,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            show(error)
+            return Exit.FAILED
         if not hasattr(error, "format_message"):  # click's, or that of the copy of click in newer typers
             raise
         show_usage(error)

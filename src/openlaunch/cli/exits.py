@@ -156,6 +156,8 @@ def _end(code: int) -> NoReturn:
     atexit.unregister(_end)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(
+            OSError, ValueError, AttributeError
+        ):  # closed or None, or what it goes to is full or gone
             stream.flush()
     os._exit(code)

@@ -2,7 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+FULL = Path("/dev/full")
 PROGRAM = """
 import atexit, os, sys, threading
 
@@ -43,3 +47,19 @@ def test_it_keeps_the_exit_code():
     done = ended("predict")
     assert done.stdout.splitlines() == ["main has ended", "the thread has ended", "atexit has run"]
     assert done.returncode == 2
+
+
+def test_output_that_nobody_takes_leaves_no_traceback():
+    command = [sys.executable, "-m", "openlaunch.cli", "version"]
+    shut = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, timeout=60
+    )
+    assert (shut.returncode, shut.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_full_disk_leaves_no_traceback():
+    command = [sys.executable, "-m", "openlaunch.cli", "version"]
+    with FULL.open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
