@@ -40,6 +40,7 @@ Exit codes:
   141  the reader of the output went away
 """
 
+_COMMAND = re.compile("`openlaunch [^`\\n]*`|(?<=: )openlaunch [^(;\\n]*$", re.MULTILINE)
 _QUOTED = re.compile("'([^']+)'")
 
 _CODES: list[tuple[tuple[type[Exception], ...], Exit]] = [  # the first that fits
@@ -84,11 +85,17 @@ def say(text: str) -> None:
     """Print on stderr, wrapped between words where that is a terminal."""
     text = plain(text)
     if sys.stderr.isatty():
-        from openlaunch.cli.tables import wrapped
-
-        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-        text = "\n".join(part for line in text.split("\n") for part in wrapped(line, width, "", ""))
+        text = fitted(text, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
     print(text, file=sys.stderr)
+
+
+def fitted(text: str, width: int) -> str:
+    """Return a text with line ends between its words, but not within a command, which may be copied."""
+    from openlaunch.cli.tables import wrapped
+
+    kept = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), text)
+    lines = (part for line in kept.split("\n") for part in wrapped(line, width, "", ""))
+    return "\n".join(lines).replace("\0", " ")
 
 
 def show(error: Exception) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from openlaunch import errors
-from openlaunch.cli.exits import HELP, Exit, code_of, show
+from openlaunch.cli.exits import HELP, Exit, code_of, fitted, show
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,19 @@ def test_a_note_on_an_error_is_a_hint(capsys):
 def test_a_fault_of_the_server_names_the_request(capsys):
     show(errors.ServerError("oh", request_id="req_1"))
     assert "req_1" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_command_stays_on_one_line_so_that_it_can_be_copied():
+    text = (
+        "interrupted; the work continues, and this shows it: openlaunch endpoints get predict\n"
+        "the work continues; look at it with `openlaunch endpoints get` or `openlaunch tasks get`"
+    )
+    assert fitted(text, 50).split("\n") == [
+        "interrupted; the work continues, and this shows",
+        "it:",
+        "openlaunch endpoints get predict",
+        "the work continues; look at it with",
+        "`openlaunch endpoints get` or",
+        "`openlaunch tasks get`",
+    ]
+    assert fitted(text, 20).split("\n")[3] == "openlaunch endpoints get predict"
