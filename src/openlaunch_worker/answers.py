@@ -5,14 +5,23 @@ is server-sent events whose `data` is the same object, in which an item is itsel
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from openlaunch_worker.dataframes import is_frame
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.frames import MAX_PAYLOAD, Flags
-from openlaunch_worker.values import Binary, binary_of, inside, npy_of, plain, table_of, typed, with_text_keys
+from openlaunch_worker.values import (
+    Binary,
+    binary_of,
+    check_keys,
+    looks_numbered,
+    npy_of,
+    plain,
+    table_of,
+    typed,
+    with_text_keys,
+)
 
 _BINARY, _NPY, _ARROW, _MULTIPART = map(int, (Flags.BINARY, Flags.NPY, Flags.ARROW, Flags.MULTIPART))
 _NOT_ACCEPTABLE: Final = 406
@@ -54,12 +63,6 @@ def _encoder(default: Callable[[Any], Any]) -> Callable[[Any, int], Iterable[str
 _quick: Final = _encoder(plain)
 _quick_typed: Final = _encoder(typed)
 _careful_typed: Final = json.JSONEncoder(allow_nan=False, default=typed)
-
-_looks_numbered: Final = re.compile(r'"(?=[-0-9tfn])(?:-?[0-9]|true|false|null)[^"]*": ').search
-"""Finds a key that may not have been text; most values have none, and need no further look.
-
-The look ahead says the same as what follows it, and is quicker. A look for `": "` before that is quicker still.
-"""
 
 
 def _to_json(value: Any, as_typed: bool = False) -> str:
@@ -179,7 +182,7 @@ def _encode(value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) ->
         text = _to_json(value)
     if len(text) > max_bytes:
         _check_size(len(text), what, max_bytes)
-    if '": ' in text and _looks_numbered(text) is not None:
+    if '": ' in text and looks_numbered(text) is not None:
         _check_keys(value, what)
     return text
 
@@ -192,30 +195,10 @@ def _with_text_keys(value: Any, what: str, hint: str, as_typed: bool) -> Any:
 
 
 def _check_keys(value: Any, what: str) -> None:
-    """Raise `Refusal` if a dict has keys that differ, and are the same text as keys of JSON."""
-    todo = [value]
-    while todo:
-        each = todo.pop()
-        if isinstance(each, dict):
-            todo += each.values()
-            if any(not isinstance(key, str) for key in each):
-                _check_texts(each, what)
-        elif isinstance(each, list | tuple):
-            todo += each
-        elif (found := inside(each)) is not None:
-            todo.append(found)
-
-
-def _check_texts(each: dict[Any, Any], what: str) -> None:
-    seen: dict[str, Any] = {}
-    for key in each:
-        text = key if isinstance(key, str) else _to_json(key)
-        if text in seen:
-            raise Refusal(
-                f"the {what} has a dict with the keys {seen[text]!r} and {key!r}, which are both {text!r} in JSON, "
-                "so that one value would be lost: make all keys text, or all numbers"
-            )
-        seen[text] = key
+    try:
+        check_keys(value, f"the {what}")
+    except ValueError as error:
+        raise Refusal(str(error)) from None
 
 
 def _not_json(value: Any, what: str, hint: str, error: Exception) -> str:

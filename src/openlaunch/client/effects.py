@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from openlaunch.errors import ConnectionFailed, ForeignURL
 from openlaunch.wire import routes
+from openlaunch_worker.values import check_keys, looks_numbered
 
 MAX_DOWNLOAD_BYTES = 4 * 1024**3
 """Largest file that a signed URL may give: the client holds it in memory."""
@@ -181,9 +182,12 @@ def json_body(document: Any) -> bytes:
 
     Raises:
         TypeError: something in it is not a JSON value.
-        ValueError: a number in it is not finite.
+        ValueError: a number in it is not finite, or two keys of a dict are the same in JSON.
     """
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    if looks_numbered(text) is not None:
+        check_keys(document, "the body")
+    return text.encode()
 
 
 def path_to(route: str, *segments: str) -> str:

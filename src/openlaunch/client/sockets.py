@@ -237,6 +237,11 @@ class AwaitableSocket(asyncio.Protocol):
         return data
 
     async def _woken(self, seconds: float) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "this answer comes to another event loop, in which it was asked for: read a stream to its end in the "
+                "asyncio.run that called predict"
+            )
         waiter = self._waiter = self._loop.create_future()
         timer = self._loop.call_later(seconds, _time_out, waiter)
         try:

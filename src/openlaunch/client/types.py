@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from openlaunch_worker.dataframes import frame_of
 from openlaunch_worker.files import File
 from openlaunch_worker.frames import with_parts
-from openlaunch_worker.values import binary_of, npy_of, sent
+from openlaunch_worker.values import binary_of, check_keys, looks_numbered, npy_of, sent
 
 _SENT = re.compile(r"data:([^,]*?);type=([a-z]+)(?:;name=([^;,]*))?;base64,")
 
@@ -22,12 +22,14 @@ def encode_args(document: dict[str, Any]) -> bytes:
 
     Raises:
         TypeError: something in it can't be sent.
-        ValueError: a number in it is not finite.
+        ValueError: a number in it is not finite, or two keys of a dict are the same in JSON.
         OSError: a file can't be read.
     """
     text = json.dumps(
         {**document, "typed_result": True}, separators=(",", ":"), allow_nan=False, default=sent
     )
+    if looks_numbered(text) is not None:
+        check_keys(document, "the body")
     return text.encode()
 
 

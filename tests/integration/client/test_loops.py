@@ -87,3 +87,32 @@ def test_a_closed_client_is_closed_in_every_loop(client):
     asyncio.run(use_and_close())
     with pytest.raises(RuntimeError, match="the client is closed"):
         asyncio.run(ask(client, 1))
+
+
+def test_a_stream_that_is_read_in_another_loop_says_so(client, server):
+    stopped = threading.Event()
+
+    def items(request):
+        yield b": begun\n\n"
+        stopped.wait(10)
+
+    server.routes["GET /v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document("streaming")]})
+    server.routes["POST /v1/streaming-tasks"] = lambda r: (
+        200,
+        {"content-type": "text/event-stream"},
+        items(r),
+    )
+
+    async def begin():
+        endpoint = await client.get_model_endpoint("double")
+        return await endpoint.predict(openlaunch.EndpointRequest(args={"x": 1}))
+
+    async def read(stream):
+        return [item async for item in stream]
+
+    with asyncio.Runner() as first:
+        stream = first.run(begin())
+        with pytest.raises(RuntimeError, match=r"another event loop.* the asyncio.run that called predict"):
+            asyncio.run(read(stream))
+        first.run(stream.close())
+    stopped.set()

@@ -111,6 +111,20 @@ def test_args_that_are_no_json_are_refused_with_a_hint():
         EndpointRequest(args={"x": float("nan")}).body()
 
 
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ({1: "a", "1": "b"}, "1 and '1'"),
+        ([{"deep": {True: 1, "true": 2}}], "True and 'true'"),
+        ({None: 1, "null": b"bytes"}, "None and 'null'"),
+    ],
+)
+def test_args_of_which_one_would_be_lost_are_refused(value, named):
+    with pytest.raises(ValueError, match=f"a dict with the keys {named}, which are both"):
+        EndpointRequest(args={"value": value}).body()
+    assert EndpointRequest(args={"value": {1: "a", "2": "b", "true": 1}}).body()
+
+
 def test_results_are_json_text_in_every_mode():
     assert parse_answer({"status": "SUCCESS", "result": {"result": "[1,2]"}}).result == "[1,2]"
     assert parse_answer({"status": "SUCCESS", "result": {"result": "a"}}, item=True).result == '"a"'

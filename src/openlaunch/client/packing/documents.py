@@ -18,15 +18,21 @@ from openlaunch.errors import BundleError
 from openlaunch.wire.bundles import BINARY, DERIVED
 from openlaunch_worker.binaries import dtype_of, name_of
 from openlaunch_worker.files import DType, File
-from openlaunch_worker.values import plain
+from openlaunch_worker.values import check_keys, plain
 
 
 def read_app_config(app_config: dict[str, Any] | str | Path | None) -> dict[str, Any] | None:
     """Return the app_config itself, or the content of the JSON file that it names.
 
-    Raises BundleError when the file can't be read, or does not hold an object.
+    Raises BundleError when the file can't be read, or does not hold an object, or keys are the same in JSON.
     """
-    if app_config is None or isinstance(app_config, dict):
+    if app_config is None:
+        return None
+    if isinstance(app_config, dict):
+        try:
+            check_keys(app_config, "app_config")
+        except ValueError as error:
+            raise BundleError(str(error)) from None
         return app_config
     given: object = app_config
     if not isinstance(given, str | Path):
