@@ -6,6 +6,7 @@ import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.output import Json, emit, emit_rows
+from openlaunch.wire.keywords import QUOTA_HELP
 
 if TYPE_CHECKING:
     from openlaunch.wire.quotas import OwnerQuotas
@@ -18,8 +19,8 @@ COLUMNS = ("OWNER", "ENDPOINTS", "WORKERS", "CPUS", "MEMORY", "GPUS", "QUEUED", 
 _BYTES = ("memory", "stored_bytes")
 
 
-def _option(text: str) -> typer.models.OptionInfo:
-    found: typer.models.OptionInfo = typer.Option(help=text, metavar="AMOUNT")
+def _option(name: str) -> typer.models.OptionInfo:
+    found: typer.models.OptionInfo = typer.Option(help=QUOTA_HELP[name], metavar="AMOUNT")
     return found
 
 
@@ -55,15 +56,15 @@ def _shown(name: str, amount: float) -> str:
 def set_quotas(
     context: typer.Context,
     owner: Annotated[str, typer.Argument(help="Whose quotas.")],
-    endpoints: Annotated[str | None, _option("Number of endpoints.")] = None,
-    workers: Annotated[str | None, _option("Sum of max_workers.")] = None,
-    cpus: Annotated[str | None, _option("Cores of all those workers.")] = None,
-    memory: Annotated[str | None, _option("Memory of all those workers, such as 64Gi.")] = None,
-    gpus: Annotated[str | None, _option("GPUs of all those workers.")] = None,
-    queued_tasks: Annotated[str | None, _option("Tasks that wait in the queues of all endpoints.")] = None,
-    stored_bytes: Annotated[str | None, _option("Uploaded bundles, files and inputs, such as 100Gi.")] = None,
-    tokens_per_minute: Annotated[str | None, _option("Tokens of language models a minute.")] = None,
-    tokens_per_day: Annotated[str | None, _option("Tokens of language models a day, from 0:00 UTC.")] = None,
+    endpoints: Annotated[str | None, _option("endpoints")] = None,
+    workers: Annotated[str | None, _option("workers")] = None,
+    cpus: Annotated[str | None, _option("cpus")] = None,
+    memory: Annotated[str | None, _option("memory")] = None,
+    gpus: Annotated[str | None, _option("gpus")] = None,
+    queued_tasks: Annotated[str | None, _option("queued_tasks")] = None,
+    stored_bytes: Annotated[str | None, _option("stored_bytes")] = None,
+    tokens_per_minute: Annotated[str | None, _option("tokens_per_minute")] = None,
+    tokens_per_day: Annotated[str | None, _option("tokens_per_day")] = None,
     as_json: Json = False,
 ) -> None:
     """Set quotas of an owner, for admins. AMOUNT is a number, `unlimited`, or `default` for the server's setting.

@@ -6,11 +6,12 @@ bytes, and may be given with a unit; times are in seconds, and a name that ends 
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from openlaunch.wire.keywords import QUOTA_HELP
 from openlaunch.wire.quantities import Bytes
 
 MIB = 1024 * 1024
@@ -340,30 +341,26 @@ class AuditSettings(_Part):
     )
 
 
+def _quota(name: str) -> Any:
+    return Field(
+        default=None,
+        ge=0,
+        description=f"{QUOTA_HELP[name]} Holds where no admin has set it; default: no limit.",
+    )
+
+
 class QuotaSettings(_Part):
     """How much an owner may have for whom admins have set nothing else; None: unlimited."""
 
-    quota_endpoints: int | None = Field(default=None, ge=0, description="Endpoints of one owner.")
-    quota_workers: int | None = Field(
-        default=None, ge=0, description="Workers of one owner: the sum of `max_workers`."
-    )
-    quota_cpus: float | None = Field(default=None, ge=0, description="Cores of all those workers.")
-    quota_memory: Bytes | None = Field(default=None, ge=0, description="Memory of all those workers.")
-    quota_gpus: int | None = Field(default=None, ge=0, description="GPUs of all those workers.")
-    quota_queued_tasks: int | None = Field(
-        default=None,
-        ge=0,
-        description="Tasks of one owner that wait, over all endpoints; further ones get 429.",
-    )
-    quota_stored_bytes: Bytes | None = Field(
-        default=None, ge=0, description="Bundles, files and inputs of batch jobs that one owner has uploaded."
-    )
-    quota_tokens_per_minute: int | None = Field(
-        default=None, ge=0, description="Tokens of language models that one owner uses a minute."
-    )
-    quota_tokens_per_day: int | None = Field(
-        default=None, ge=0, description="Tokens of language models that one owner uses a day, from 0:00 UTC."
-    )
+    quota_endpoints: int | None = _quota("endpoints")
+    quota_workers: int | None = _quota("workers")
+    quota_cpus: float | None = _quota("cpus")
+    quota_memory: Bytes | None = _quota("memory")
+    quota_gpus: int | None = _quota("gpus")
+    quota_queued_tasks: int | None = _quota("queued_tasks")
+    quota_stored_bytes: Bytes | None = _quota("stored_bytes")
+    quota_tokens_per_minute: int | None = _quota("tokens_per_minute")
+    quota_tokens_per_day: int | None = _quota("tokens_per_day")
 
 
 class Settings(

@@ -137,8 +137,38 @@ DEPLOY_DEFAULTS_HELP = {
 }
 """How the defaults of `deploy` read where they are not those of the keywords."""
 
+
+class QuotaKeywords(TypedDict, total=False):
+    """How much an owner may have: a number, "unlimited", or "default" for the server's setting."""
+
+    endpoints: Annotated[Quantity | None, "Number of the owner's endpoints."]
+    workers: Annotated[Quantity | None, "Number of the owner's workers, at `max_workers` of each endpoint."]
+    cpus: Annotated[
+        Quantity | None, "Cores that the owner's workers declare, at `max_workers` of each endpoint."
+    ]
+    memory: Annotated[
+        Quantity | None,
+        "Memory that the owner's workers declare, at `max_workers` of each endpoint, in bytes, such as 64Gi.",
+    ]
+    gpus: Annotated[
+        Quantity | None, "GPUs that the owner's workers declare, at `max_workers` of each endpoint."
+    ]
+    queued_tasks: Annotated[Quantity | None, "The owner's tasks that wait, over all endpoints; more get 429."]
+    stored_bytes: Annotated[
+        Quantity | None,
+        "The owner's uploaded bundles, files and inputs of batch jobs, in bytes, such as 100Gi.",
+    ]
+    tokens_per_minute: Annotated[Quantity | None, "Tokens of language models that the owner uses a minute."]
+    tokens_per_day: Annotated[
+        Quantity | None, "Tokens of language models that the owner uses a day, from 0:00 UTC."
+    ]
+
+
+def texts_of(keywords: Any) -> dict[str, str]:
+    """Return the text of each keyword."""
+    return {name: get_args(of)[1] for name, of in get_type_hints(keywords, include_extras=True).items()}
+
+
 KEYWORD_TYPES = get_type_hints(EndpointKeywords)
-KEYWORD_HELP: dict[str, str] = {
-    name: get_args(annotation)[1]
-    for name, annotation in get_type_hints(EndpointKeywords, include_extras=True).items()
-}
+KEYWORD_HELP = texts_of(EndpointKeywords)
+QUOTA_HELP = texts_of(QuotaKeywords)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from openlaunch.wire.keywords import QUOTA_HELP
 from openlaunch.wire.quantities import LEAST_SIZE, parse_cores, parse_size
 
 UNLIMITED, DEFAULT = "unlimited", "default"
@@ -51,15 +52,15 @@ Size = Annotated[_Amount, _read(_size)]
 class SetQuotasRequest(BaseModel):
     """PUT /v1/quotas/{owner} (admin). Omitted quotas stay; "default" is the server's setting again."""
 
-    endpoints: Count = Field(default=None, description="Number of endpoints.")
-    workers: Count = Field(default=None, description="Sum of max_workers.")
-    cpus: Amount = Field(default=None, description="Cores of all those workers.")
-    memory: Size = Field(default=None, description="Memory of all those workers, in bytes, such as 64Gi.")
-    gpus: Count = Field(default=None, description="GPUs of all those workers.")
-    queued_tasks: Count = Field(default=None, description="Tasks that wait in the queues of all endpoints.")
-    stored_bytes: Size = Field(default=None, description="Uploads: bundles, files and inputs, such as 100Gi.")
-    tokens_per_minute: Count = Field(default=None, description="Tokens of language models a minute.")
-    tokens_per_day: Count = Field(default=None, description="Tokens of language models a day, from 0:00 UTC.")
+    endpoints: Count = Field(default=None, description=QUOTA_HELP["endpoints"])
+    workers: Count = Field(default=None, description=QUOTA_HELP["workers"])
+    cpus: Amount = Field(default=None, description=QUOTA_HELP["cpus"])
+    memory: Size = Field(default=None, description=QUOTA_HELP["memory"])
+    gpus: Count = Field(default=None, description=QUOTA_HELP["gpus"])
+    queued_tasks: Count = Field(default=None, description=QUOTA_HELP["queued_tasks"])
+    stored_bytes: Size = Field(default=None, description=QUOTA_HELP["stored_bytes"])
+    tokens_per_minute: Count = Field(default=None, description=QUOTA_HELP["tokens_per_minute"])
+    tokens_per_day: Count = Field(default=None, description=QUOTA_HELP["tokens_per_day"])
 
     @model_validator(mode="after")
     def _something_is_given(self) -> Self:

@@ -129,22 +129,6 @@ class LimitKeywords(TypedDict, total=False):
     expires_at: Annotated[datetime | None, "When the key expires; without a time zone, in this machine's."]
 
 
-class QuotaKeywords(TypedDict, total=False):
-    """How much an owner may have: a number, "unlimited", or "default" for the server's setting."""
-
-    endpoints: Annotated[Quantity | None, "Number of endpoints."]
-    workers: Annotated[Quantity | None, "Sum of max_workers."]
-    cpus: Annotated[Quantity | None, "Cores of all those workers."]
-    memory: Annotated[Quantity | None, "Memory of all those workers, such as 64Gi."]
-    gpus: Annotated[Quantity | None, "GPUs of all those workers."]
-    queued_tasks: Annotated[Quantity | None, "Tasks that wait in the queues of all endpoints."]
-    stored_bytes: Annotated[
-        Quantity | None, "Uploads: bundles, files and inputs of batch jobs, such as 100Gi."
-    ]
-    tokens_per_minute: Annotated[Quantity | None, "Tokens of language models a minute."]
-    tokens_per_day: Annotated[Quantity | None, "Tokens of language models a day, from 0:00 UTC."]
-
-
 def given(kind: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords that have a value. Raises TypeError when one is unknown, or a needed one is missing."""
     check_known(keywords, kind.__annotations__)

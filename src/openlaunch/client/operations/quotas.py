@@ -4,8 +4,9 @@ from typing import Unpack
 
 from openlaunch.client.effects import Flow, Request, json_body, path_to, url_with
 from openlaunch.client.models import answer, checked, got
-from openlaunch.client.operations.keywords import QuotaKeywords, given
+from openlaunch.client.operations.keywords import given
 from openlaunch.wire import routes
+from openlaunch.wire.keywords import QuotaKeywords
 from openlaunch.wire.quotas import ListQuotasResponse, OwnerQuotas, SetQuotasRequest
 
 
@@ -22,7 +23,7 @@ def set_quotas(owner: str, **quotas: Unpack[QuotaKeywords]) -> Flow[OwnerQuotas]
     Args:
         owner: whose quotas.
         **quotas: each a number, "unlimited", or "default" for the server's setting;
-            `openlaunch.client.operations.keywords.QuotaKeywords` describes them.
+            `openlaunch.wire.keywords.QuotaKeywords` describes them.
 
     Raises:
         TypeError: a keyword is unknown.
