@@ -7,7 +7,7 @@ that goes with each version of protobuf.
 import base64
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from openlaunch_worker.frames import Body
 from openlaunch_worker.tensors import BYTES, HEADER
 
 SERVICE = "inference.GRPCInferenceService"
+INFER = "ModelInfer"
 STREAM = "ModelStreamInfer"
 FINAL = "triton_final_response"
 EMPTY_END = "triton_enable_empty_final_response"
@@ -72,43 +73,54 @@ def _methods() -> dict[str, Method]:
 METHODS = _methods()
 
 
-def parsed(name: str, data: bytes) -> Any:
-    """Return the message of a method. Raise BadRequest where it is not one, or has too much beside its tensors."""
-    if (beside := _size_beside_tensors(data)) > HEAD_BYTES:
+class Parsed(NamedTuple):
+    """The message of a method without its `raw_input_contents`, and these, which are not copied."""
+
+    request: Any
+    tensors: list[memoryview]
+
+
+def parsed(name: str, data: bytes) -> Parsed:
+    """Take a method's message apart. Raise BadRequest where it is not one, or has too much beside its tensors."""
+    beside, tensors = _split(data)
+    if (size := sum(map(len, beside))) > HEAD_BYTES:
         text = (
-            f"the message has {beside} bytes beside raw_input_contents, and {HEAD_BYTES} are allowed: send the "
+            f"the message has {size} bytes beside raw_input_contents, and {HEAD_BYTES} are allowed: send the "
             "tensors there"
         )
         raise BadRequest(text, code="invalid_tensor")
     try:
-        request = METHODS[name].request.FromString(data)
+        request = METHODS[name].request.FromString(b"".join(beside))
     except DecodeError as error:
         raise BadRequest(f"the message is not a {name} request: {error}", code="invalid_tensor") from None
     for each in getattr(request, "inputs", ()):
         if max(len(each.shape) - MAX_DIMENSIONS, len(each.parameters) - MAX_TENSORS) > 0:
             text = f"{each.name[:200]!r}: it has over {MAX_DIMENSIONS} dimensions or {MAX_TENSORS} parameters"
             raise BadRequest(f"{text}, which is the limit", code="invalid_tensor")
-    return request
+    return Parsed(request, tensors)
 
 
-def _size_beside_tensors(data: bytes) -> int:
-    """Count the bytes that are not in `raw_input_contents`; raise BadRequest where there are too many fields.
+def _split(data: bytes) -> tuple[list[memoryview], list[memoryview]]:
+    """Return the fields that are not in `raw_input_contents`, and what is; raise BadRequest where there are too many.
 
     What protobuf makes of a message can be a hundred times as large, and take minutes to walk through.
     """
-    at, beside, end = 0, 0, len(data)
+    view, beside, tensors = memoryview(data), list[memoryview](), list[memoryview]()
+    at, end = 0, len(data)
     for _ in range(MAX_FIELDS):
         if at == end:
-            return beside
+            return beside, tensors
         start, (number, kind) = at, divmod(data[at], 8)
         length, at = _varint(data, at + 1)
         if kind != 2 or number > _RAW or at + length > end:
             raise BadRequest("the message is not a request of the protocol", code="invalid_tensor")
         at += length
-        if number != _RAW:
-            beside += at - start
+        if number == _RAW:
+            tensors.append(view[at - length : at])
+        else:
+            beside.append(view[start:at])
     if at == end:
-        return beside
+        return beside, tensors
     raise BadRequest(f"the message has over {MAX_FIELDS} fields, which is the limit", code="invalid_tensor")
 
 
@@ -125,13 +137,14 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     return len(data), at + 1
 
 
-def body_of(request: Any, seconds_left: float | None) -> tuple[dict[str, str], bytearray]:
+def body_of(asked: Parsed, seconds_left: float | None) -> tuple[dict[str, str], bytearray]:
     """Return the headers and the body of a ModelInfer request. Raise BadRequest where it is not one."""
-    pieces = list(request.raw_input_contents) or list(_written(request))
+    request, tensors = asked
+    pieces: Sequence[bytes | memoryview] = tensors or list(_written(request))
     if len(pieces) != len(request.inputs):
         text = f"raw_input_contents has {len(pieces)} tensors, and there are {len(request.inputs)} inputs"
         raise BadRequest(text, code="invalid_tensor")
-    if request.raw_input_contents and any(each.HasField("contents") for each in request.inputs):
+    if tensors and any(each.HasField("contents") for each in request.inputs):
         text = "an input has contents, and raw_input_contents is given: give all tensors in one way"
         raise BadRequest(text, code="invalid_tensor")
     parameters = _values(request.parameters)
@@ -192,9 +205,9 @@ def _written(request: Any) -> Iterator[bytes]:
             raise BadRequest(text, code="invalid_tensor") from None
 
 
-def stream_item(item: bytes) -> Any:
+def stream_item(item: memoryview) -> Any:
     """Return the ModelInfer answer that an item of a stream is; raise anything where it is none."""
-    data = base64.b64decode(json.loads(item), validate=True)
+    data = base64.b64decode(json.loads(bytes(item)), validate=True)
     tensors, media_type = split_binary(data)
     return infer_answer(headers_of(media_type), tensors)
 
@@ -224,17 +237,18 @@ def infer_answer(headers: Mapping[str, str], body: Body) -> Any:
     at = int(headers.get(HEADER, len(body)))
     if at > HEAD_BYTES:
         raise ValueError(f"{at} bytes beside the tensors")
-    document = json.loads(body[:at])
+    document = json.loads(bytes(body[:at]))
     if len(document["outputs"]) > MAX_TENSORS:
         raise ValueError("too many outputs")
     answer = METHODS["ModelInfer"].answer(
         model_name=document["model_name"], model_version=document["model_version"], id=document.get("id", "")
     )
+    view = memoryview(body)
     for each in document["outputs"]:
         answer.outputs.add(name=each["name"], datatype=each["datatype"], shape=each["shape"])
         end = at + each["parameters"]["binary_data_size"]
         if not at <= end <= len(body):  # or a few bytes would be copied again and again
             raise ValueError("an output that is not in the answer")
-        answer.raw_output_contents.append(bytes(body[at:end]))
+        answer.raw_output_contents.append(bytes(view[at:end]))
         at = end
     return answer

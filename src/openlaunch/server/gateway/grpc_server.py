@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -27,9 +28,11 @@ from openlaunch.server.asgi import Scope
 from openlaunch.server.bodies import Held
 from openlaunch.server.gateway.grpc_messages import (
     HEAD_BYTES,
+    INFER,
     METHODS,
     SERVICE,
     STREAM,
+    Parsed,
     body_of,
     failed_answer,
     infer_answer,
@@ -58,8 +61,8 @@ MIN_PLACES = 2
 MIN_STREAMS = 8
 """Calls of ModelStreamInfer at a time, where no more bodies than that fit into the memory for them."""
 
-LARGE_ITEM = 256 * 1024
-"""An item of a stream beyond this is not read in the event loop's thread."""
+LARGE_BYTES = 256 * 1024
+"""A message beyond this is not made or taken apart in the event loop's thread: others run between its copies."""
 
 RECEIVE_SECONDS = 60.0
 STREAM_SECONDS = 300.0
@@ -177,14 +180,13 @@ class Receiver:
         async def handle(requests: Any, context: Any) -> Any:
             return await run(None if name in _OF_ANYBODY else await self._message(name, context), context)
 
-        serializer = METHODS[name].answer.SerializeToString
         if name == STREAM:
 
             async def handle_stream(requests: Any, context: Any) -> None:
                 await self._read(context, self._run_stream(run, context))
 
-            return grpc.stream_stream_rpc_method_handler(handle_stream, response_serializer=serializer)
-        return grpc.stream_unary_rpc_method_handler(handle, response_serializer=serializer)
+            return grpc.stream_stream_rpc_method_handler(handle_stream, response_serializer=_sent)
+        return grpc.stream_unary_rpc_method_handler(handle, response_serializer=_sent)
 
     async def _message(self, name: str, context: Any) -> Any:
         return await self._read(context, self._one_message(name, context))
@@ -209,7 +211,9 @@ class Receiver:
             raise RequestTimeout(f"the message did not come within {RECEIVE_SECONDS:g} seconds") from None
         if message is grpc.aio.EOF:
             raise BadRequest("the call has no message", code="invalid_tensor")
-        return parsed(name, message)
+        await _others_turn(message)
+        found = parsed(name, message)
+        return found if name == INFER else found.request
 
     async def _run_stream(self, run: Handler, context: Any) -> None:
         """Run a prediction for each message of a stream, one after another.
@@ -230,6 +234,7 @@ class Receiver:
                 if message is grpc.aio.EOF:
                     return
                 self._services.admit(_scope(context))  # the key may have been revoked meanwhile
+                await _others_turn(message)
                 await run(parsed(STREAM, message), context)
 
 
@@ -298,38 +303,41 @@ class Calls:
         found = await self._of(context, lambda: ("GET", _path(request.name, request.version, ""), {}))
         return METHODS["ModelMetadata"].answer(**json.loads(found.body))
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ModelInfer(self, call: Parsed, context: Any) -> Any:  # noqa: N802
         """Run a prediction."""
+        request = call.request
 
         def asked() -> tuple[str, str, dict[str, str], bytearray]:
             path = _path(request.model_name, request.model_version, "/infer")
-            return "POST", path, *body_of(request, context.time_remaining())
+            return "POST", path, *body_of(call, context.time_remaining())
 
         found = await self._of(context, asked)
         try:
             self._hold(context, len(found.body))
-            return infer_answer(found.headers, found.body)
+            return await _made(len(found.body), lambda: _sent(infer_answer(found.headers, found.body)))
         except APIError as full:
             self._services.counts.refused(full)
             return await _abort(context, full.status, full.message, found.headers)
         except _NO_ANSWER:  # it is the model's, which may say anything
             return await _abort(context, _FAILED, _NOT_TENSORS, found.headers)
 
-    async def ModelStreamInfer(self, request: Any, context: Any) -> None:  # noqa: N802
+    async def ModelStreamInfer(self, call: Parsed, context: Any) -> None:  # noqa: N802
         """Run a prediction of a stream, and send an answer for each item; why it failed is one, too."""
+        request = call.request
         try:
-            async with aclosing(self._answers(request, context)) as found:
+            async with aclosing(self._answers(call, context)) as found:
                 async for answer in found:
                     await self._write(context, answer)
         except APIError as error:
             self._services.counts.refused(error)
-            await self._write(context, failed_answer(request, error.message[:MAX_DETAILS]))
+            await self._write(context, _sent(failed_answer(request, error.message[:MAX_DETAILS])))
 
-    async def _answers(self, request: Any, context: Any) -> AsyncGenerator[Any, None]:
+    async def _answers(self, call: Parsed, context: Any) -> AsyncGenerator[bytes, None]:
         """Yield the answers to one request. Raise APIError where it can't be sent, or its answer is broken off."""
+        request = call.request
         empty_end = wants_empty_end(request)
         path = _path(request.model_name, request.model_version, "/infer")
-        more, body = body_of(request, context.time_remaining())
+        more, body = body_of(call, context.time_remaining())
         headers = {**_headers(context.invocation_metadata()), **more}
         async with aclosing(
             streamed(self._services, path, headers, body, _address(context.peer()))
@@ -337,29 +345,26 @@ class Calls:
             async for event in events:
                 if isinstance(event, LocalAnswer):
                     if event.status != _OK:
-                        yield failed_answer(request, _reason(event)[:MAX_DETAILS])
+                        yield _sent(failed_answer(request, _reason(event)[:MAX_DETAILS]))
                         return
-                    yield stream_answer(_of_tensors(infer_answer, event.headers, event.body), is_last=True)
+                    whole = partial(_of_tensors, infer_answer, event.headers, event.body)
+                    yield await _made(len(event.body), partial(_sent_of_stream, whole, is_last=True))
                     return
                 if event.startswith(_FAILED_EVENT):
                     failure = json.loads(event.removeprefix(_FAILED_EVENT))
-                    yield failed_answer(request, str(failure["detail"])[:MAX_DETAILS])
+                    yield _sent(failed_answer(request, str(failure["detail"])[:MAX_DETAILS]))
                     return
                 if event.startswith(_ITEM):
-                    item = event.removeprefix(_ITEM)
-                    if len(item) > LARGE_ITEM:
-                        made = await asyncio.to_thread(_of_tensors, stream_item, item)
-                    else:
-                        made = _of_tensors(stream_item, item)
-                    yield stream_answer(made, is_last=False)
+                    item = partial(_of_tensors, stream_item, memoryview(event)[len(_ITEM) :])
+                    yield await _made(len(event), partial(_sent_of_stream, item, is_last=False))
         if empty_end:
             end = METHODS["ModelInfer"].answer(model_name=request.model_name, id=request.id)
-            yield stream_answer(end, is_last=True)
+            yield _sent(stream_answer(end, is_last=True))
 
-    async def _write(self, context: Any, answer: Any) -> None:
+    async def _write(self, context: Any, answer: bytes) -> None:
         """Send an answer of a stream, which its caller has to read before long."""
         held = Held(self._services.unsent, self._services.admit(_scope(context)).owner)
-        size = answer.ByteSize()
+        size = len(answer)
         held.resize(size)
         seconds = self._services.write_seconds + size / READ_RATE
         late = asyncio.get_running_loop().call_later(seconds, self._cut, context.peer())
@@ -411,6 +416,26 @@ class Calls:
         if found.status != _OK and found.status not in allowed:
             await _abort(context, found.status, _reason(found), found.headers)
         return found
+
+
+async def _others_turn(message: bytes) -> None:
+    """Let others run before a large message, which was copied just now, is copied again."""
+    if len(message) > LARGE_BYTES:
+        await asyncio.sleep(0)
+
+
+async def _made(size: int, make: Callable[[], bytes]) -> bytes:
+    """Make an answer of about this size."""
+    return await asyncio.to_thread(make) if size > LARGE_BYTES else make()
+
+
+def _sent(answer: Any) -> bytes:
+    """Return the bytes of an answer, which it may be already."""
+    return answer if isinstance(answer, bytes) else bytes(answer.SerializeToString())
+
+
+def _sent_of_stream(make: Callable[[], Any], *, is_last: bool) -> bytes:
+    return _sent(stream_answer(make(), is_last=is_last))
 
 
 def _of_tensors(make: Callable[..., Any], *given: Any) -> Any:

@@ -60,7 +60,7 @@ async def streamed(
     headers: Mapping[str, str],
     body: bytearray,
     client: tuple[str, int] | None,
-) -> AsyncGenerator[bytes | LocalAnswer, None]:
+) -> AsyncGenerator[bytearray | LocalAnswer, None]:
     """Post a request for which a stream is an answer, too: yield its events as they come, else the whole answer.
 
     What the caller does not take holds the stream up in its worker. Raise APIError as `answered` does.
@@ -73,7 +73,7 @@ async def streamed(
     exchange.scope[STREAMED] = True
     memory, flow, done = connection.memory, connection.flow, connection.done
     memory.on_full = flow.pause_writing
-    left = b""
+    left = bytearray()
     try:
         _send(exchange, head, body)
         while not done.done() and not exchange.started:
@@ -95,7 +95,9 @@ async def streamed(
                     done.result()
                     return
                 await memory.more()
-            left += memory.take()
+            left = left + memory.take() if left else memory.take()
+            if len(left) > LARGE_BYTES:
+                await asyncio.sleep(0)  # others run between copies
     finally:
         if not exchange.response_complete:
             services.lose(exchange)
@@ -146,9 +148,9 @@ class _Memory(asyncio.Transport):
         self._streams = self._streams or EVENTS in self.written[:MAX_HEAD].partition(END_OF_HEAD)[0]
         return self._streams
 
-    def take(self) -> bytes:
+    def take(self) -> bytearray:
         """Take what is written."""
-        data, self.written = bytes(self.written), bytearray()
+        data, self.written = self.written, bytearray()
         return data
 
     async def more(self) -> None:

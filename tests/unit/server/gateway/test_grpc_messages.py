@@ -43,8 +43,12 @@ def test_what_is_not_a_request_or_has_too_much_beside_its_tensors_is_refused(dat
 
 
 def test_a_large_tensor_is_taken():
-    request = Infer(model_name="a", raw_input_contents=[bytes(2**24), b"", bytes(200)])
-    assert parsed("ModelInfer", request.SerializeToString()) == request
+    tensors = [bytes(2**24), b"", b"\1" * 200]
+    request, found = parsed(
+        "ModelInfer", Infer(model_name="a", raw_input_contents=tensors).SerializeToString()
+    )
+    assert request == Infer(model_name="a")
+    assert found == tensors
 
 
 @pytest.mark.parametrize("sizes", [[8, -8] * 9, [8, 1], [-1], [8, 0] * 501])
