@@ -26,7 +26,7 @@ from griffe import (
 )
 
 MAKERS = {"blocking", "awaitable", "Operation"}
-TABLE = "client.table.Operations"
+TABLE = "client.operation_table.Operations"
 
 
 class Methods(Extension):

@@ -193,6 +193,12 @@ def canary_of_endpoint(
             max=100,
         ),
     ] = None,
+    first_item_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="A stream whose first item, such as a token, comes later is a failure of the canary."
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the canary is SERVING.")] = True,
     timeout: Timeout = 600,
     as_json: Json = False,
@@ -200,6 +206,8 @@ def canary_of_endpoint(
 ) -> None:
     """Give a second bundle a share of an endpoint's predictions; with --percent alone, change the share."""
     rule = given_settings(settings)
+    if first_item_seconds is not None:
+        rule["first_item_seconds"] = first_item_seconds
     if bundle is None and (percent is None or rule):
         raise typer.BadParameter("give --bundle to start a canary, or --percent alone to change its share")
     with connect(context) as client, _deploying(f"starting the canary of {name} …", name):

@@ -104,7 +104,7 @@ class FileRecord:
 class CanaryRecord:
     """A second bundle that gets `percent` of an endpoint's predictions, or how the last one ended.
 
-    Its workers are a generation of their own, whose number is above the endpoint's. The last two are the rule of
+    Its workers are a generation of their own, whose number is above the endpoint's. The last three are the rule of
     its roll-back.
     """
 
@@ -116,6 +116,8 @@ class CanaryRecord:
     started_at: float
     rollback_after_failures: int = 0
     probation_requests: int | None = None
+    first_item_seconds: float | None = None
+    """A stream whose first item takes longer in its worker is a failure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,12 @@ class StartCanaryRequest(BaseModel):
     percent: Percent = 10
     rollback_after_failures: RollbackAfterFailures | None = None
     probation_requests: ProbationRequests | None = None
+    first_item_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=3600,
+        description="A stream of the canary whose first item, such as a token, comes later is a failure.",
+    )
 
     @model_validator(mode="after")
     def _rule_makes_sense(self) -> Self:
@@ -146,6 +152,7 @@ class CanaryResponse(BaseModel):
     started_at: datetime
     rollback_after_failures: int
     probation_requests: int | None = None
+    first_item_seconds: float | None = None
     canary: TrafficSide
     endpoint: TrafficSide
 

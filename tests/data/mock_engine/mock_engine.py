@@ -1,7 +1,8 @@
 """An engine that speaks OpenAI, without a model: each step sends a token to every stream, as real ones do.
 
 A request says by `fault` how it is to go wrong, and by `width` how many tokens a piece has. $STEP_MS is
-the time between tokens, $ANSWER_MS how long a whole answer takes, $PORT where it listens.
+the time between tokens, $FIRST_MS the time before the first, $ANSWER_MS how long a whole answer takes, $PORT
+where it listens.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import time
 
 STEP = float(os.environ.get("STEP_MS", "2")) / 1000
 ANSWER = float(os.environ.get("ANSWER_MS", "0")) / 1000
+FIRST = float(os.environ.get("FIRST_MS", "0")) / 1000
 NAME = sys.argv[1] if len(sys.argv) > 1 else "mock"
 EVENTS = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -148,7 +150,10 @@ class Engine(asyncio.Protocol):
             return None
         if given.get("stream") and fault != "json":
             self.transport.write(EVENTS + b"".join(map(chunk, starts(path, given))))
-            STREAMS[self] = [given, 0, path]
+            if FIRST:
+                asyncio.get_running_loop().call_later(FIRST, STREAMS.__setitem__, self, [given, 0, path])
+            else:
+                STREAMS[self] = [given, 0, path]
             return None
         if ANSWER:
             return asyncio.get_running_loop().call_later(ANSWER, self.send, 200, self.whole(path, given))

@@ -134,6 +134,20 @@ def test_a_file_without_a_line_is_no_batch(call, raw):
     assert "no line" in batch["errors"]["data"][0]["message"]
 
 
+def test_a_file_of_too_many_lines_is_no_batch(call):
+    batch = created(call, ["{}"] * 50_001)
+    assert "over 50000 lines" in ended(call, batch)["errors"]["data"][0]["message"]
+
+
+@pytest.mark.slow
+def test_a_file_of_too_many_bytes_is_refused(call, raw):
+    file = {"file": ("large.jsonl", bytes(200 * 1024 * 1024 + 1))}
+    made = raw.post("/v1/files", files=file, data={"purpose": "batch"}).json()
+    error = call("batches.create", input_file_id=made["id"], endpoint=CHAT, completion_window="1h")["error"]
+    assert "209715201 bytes, 209715200 are allowed" in error["message"]
+    assert call("files.delete", file_id=made["id"])["answer"]["deleted"] is True
+
+
 def test_a_batch_ends_when_its_window_has_passed(call):
     batch = ended(call, created(call, [line("first"), line("second", fault="hang")], completion_window="2s"))
     assert batch["status"] == "expired"

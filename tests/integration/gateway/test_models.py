@@ -403,3 +403,20 @@ def test_a_canary_that_answers_5xx_is_rolled_back_and_4xx_is_the_callers(client,
     assert statuses.count(503) == 3
     assert statuses.count(200) == 17
     eventually(lambda: canary().status == "FAILED")
+
+
+def test_a_canary_whose_first_token_is_late_is_rolled_back(client, raw, endpoint):
+    mock_engine(client, "quick").wait_until_ready(120)
+    mock_engine(client, "late", env={"FIRST_MS": "700"})
+    client.start_canary("quick", "late", percent=50, rollback_after_failures=3, first_item_seconds=0.5)
+    client.wait_for_canary("quick", 120)
+    answers = [raw.post(ROUTES[0], json={"model": "quick", "stream": True}) for _ in range(8)]
+    assert {answer.text.endswith("data: [DONE]\n\n") for answer in answers} == {True}
+    canary = eventually(
+        lambda: (
+            (found := client.get_model_endpoint("quick").model_endpoint.canary).status == "FAILED" and found
+        )
+    )
+    assert (canary.first_item_seconds, canary.canary.failures) == (0.5, 3)
+    assert "the first item came after 0." in canary.reason
+    assert "0.5 s are allowed" in canary.reason

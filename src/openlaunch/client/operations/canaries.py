@@ -24,6 +24,7 @@ def start_canary(
     percent: int = 10,
     rollback_after_failures: int | None = None,
     probation_requests: int | None = None,
+    first_item_seconds: float | None = None,
 ) -> Flow[ModelEndpoint]:
     """Give a second bundle a share of an endpoint's predictions. Returns at once; `wait_for_canary` waits.
 
@@ -33,6 +34,7 @@ def start_canary(
         percent: of the predictions, from 0 to 100.
         rollback_after_failures: failures in the probation window that end it; 0 disables this.
         probation_requests: number of predictions in the probation window.
+        first_item_seconds: a stream of the canary whose first item, such as a token, comes later is a failure.
 
     Raises:
         NotFound: there is no such endpoint or bundle.
@@ -44,6 +46,7 @@ def start_canary(
         "percent": percent,
         "rollback_after_failures": rollback_after_failures,
         "probation_requests": probation_requests,
+        "first_item_seconds": first_item_seconds,
     }
     body = checked(StartCanaryRequest, document)
     endpoint = yield from resolved(model_endpoint)

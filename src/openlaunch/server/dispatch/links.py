@@ -396,7 +396,7 @@ class WorkerLink(FrameLink):
         self._numbers.response_bytes += size
         work.finished(outcome, body)
         if self.counts is not None:
-            self.counts.ended(outcome, body, monotonic() - work.started_at)
+            self.counts.ended(outcome, body, monotonic() - work.started_at, work.first_item_after)
         self._freed(self)
 
     def _unserved(self, request_id: int, work: Work) -> None:

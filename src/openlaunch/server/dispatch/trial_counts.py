@@ -1,6 +1,7 @@
 """Counts how the predictions of generations on trial end: a canary and the others, or a new one on probation."""
 
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,22 +18,29 @@ MAX_ERROR = 300
 class OutcomeCounts:
     """Counts in the event loop's thread; `on_failure` is called after each failure that may decide something."""
 
-    def __init__(self, on_failure: Callable[[], None]) -> None:
+    def __init__(self, on_failure: Callable[[], None], first_item_seconds: float | None = None) -> None:
+        """Count a stream as failed whose first item came later than `first_item_seconds`."""
         self.ran = Histogram()
         """The times in the workers of those that were answered."""
         self._on_failure = on_failure
+        self._first_item_seconds = first_item_seconds or math.inf
         self._requests = 0
         self._failures = 0
         self._failed_at: list[int] = []
         self._error: str | None = None
 
-    def ended(self, outcome: int, payload: Body, seconds: float) -> None:
-        """Count an answer of a worker after this time; a cancelled prediction says nothing about the bundle."""
+    def ended(self, outcome: int, payload: Body, seconds: float, first_item: float = 0.0) -> None:
+        """Count an answer of a worker after this time; a cancelled prediction says nothing about the bundle.
+
+        `first_item` is when the first item of a stream came.
+        """
         if outcome == Outcome.CANCELLED:
             return
         self.ran.observe(seconds)
         if outcome == Outcome.FAILURE:
             self.failed(lambda: error_of(bytes(payload)))
+        elif first_item > (allowed := self._first_item_seconds):
+            self.failed(lambda: f"the first item came after {first_item:.3g} s, {allowed:g} s are allowed")
         else:
             self._requests += 1
 
@@ -77,8 +85,11 @@ class Trials:
         rules = _rules(endpoint)
         if rules and rules.keys() != self._rules.keys():
             kept = {g: counts for g, counts in self.counts.items() if g in self._rules}
+            canary = endpoint.live_canary
+            slow = {} if canary is None else {canary.generation: canary.first_item_seconds}
             self.counts = {
-                g: kept.get(g) or OutcomeCounts(partial(self._prediction_failed, g)) for g in rules
+                g: kept.get(g) or OutcomeCounts(partial(self._prediction_failed, g), slow.get(g))
+                for g in rules
             }
         self._rules = rules
         self._barred &= rules.keys()

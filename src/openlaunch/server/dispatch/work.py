@@ -70,6 +70,8 @@ class Work(ABC):
     """Whether nothing else may run in the worker meanwhile."""
     answer_kind = int(Kind.RESULT)
     """The kind of the frame that answers it."""
+    first_item_after: float = 0.0
+    """Of a stream, how many seconds it ran before its first item came."""
 
     def __init__(self, body: Body, flags: Flags, deadline: float, deadlines: Deadlines | None = None) -> None:
         self.body = body
@@ -284,13 +286,13 @@ class StreamCall(Call):
     slow client slows the generator down and nothing grows in between.
     """
 
-    __slots__ = ("_ahead", "_last_at", "_taken")
+    __slots__ = ("_ahead", "_last_at", "_taken", "first_item_after")
     answer_kind = int(Kind.END)
 
     def __init__(self, body: Body, flags: Flags, deadline: float, deadlines: Deadlines | None = None) -> None:
         super().__init__(body, flags | Flags.STREAM, deadline, deadlines)
         self._taken = 0
-        self._last_at = 0.0
+        self._last_at = self.first_item_after = 0.0
         self._ahead = 0
         """Bytes that have come and for which the worker was not granted others."""
 
@@ -327,6 +329,7 @@ class StreamCall(Call):
             numbers.gaps.observe(now - self._last_at)
         else:
             numbers.first_item.observe(now - (self.began or self.started_at))
+            self.first_item_after = now - self.started_at
         self._last_at = now
 
     def finished(self, outcome: int, payload: Body) -> None:

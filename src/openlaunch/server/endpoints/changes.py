@@ -94,6 +94,7 @@ def with_canary(endpoint: EndpointRecord, request: StartCanaryRequest) -> Endpoi
         started_at=clock.now(),
         rollback_after_failures=next(each for each in asked if each is not None),
         probation_requests=request.probation_requests or endpoint.spec.probation_requests,
+        first_item_seconds=request.first_item_seconds,
     )
     check_rule(Rule.of(canary))
     return replace(endpoint, canary=canary)

@@ -68,6 +68,8 @@ class ResumableModelCall(ModelCall):
         self.body = b""  # the stream may be kept for its client, and the body is counted no longer
         events = self._take_pieces() + self._streams.resumables.end(self._replay, last)
         self._exchange.end(events, self._headers)
+        if self._exchange.disconnected:
+            self._exchange.let_go()  # of what was gathered since
 
     def gone(self) -> None:
         """Wait for the client's next connection after one was lost, or stop the work."""
@@ -81,7 +83,9 @@ class ResumableModelCall(ModelCall):
         """Stop the work: no client will come back for it."""
         self._forget()
         super().gone()
-        if not self._exchange.disconnected:
+        if self._exchange.disconnected:
+            self._exchange.let_go()
+        else:
             self._exchange.drop()
 
     def _forget(self) -> None:
