@@ -25,6 +25,8 @@ PAGE = 500
 PART_BYTES = 8 << 20
 """Size of the parts of a large object; an upload holds `PARTS_AT_ONCE` of them in memory."""
 PARTS_AT_ONCE = 4
+COPIES_AT_ONCE = 2
+"""The same of bytes that are in memory already."""
 PROBE = "health/probe"
 SLOWEST_BYTES = 1 << 20
 """Bytes in a second that a store takes or gives at least, where it has to answer in time."""
@@ -44,7 +46,9 @@ class ObjectArtifacts:
         checked = checked_key(key)
         if isinstance(data, bytes | bytearray):
             async with self._answered(key, self._seconds(len(data))):
-                await self._store.put_async(checked, data, chunk_size=PART_BYTES)
+                await self._store.put_async(
+                    checked, data, chunk_size=PART_BYTES, max_concurrency=COPIES_AT_ONCE
+                )
             return len(data)
         counter = _Counter(data)
         async with self._answered(key, None):  # the source may take its time

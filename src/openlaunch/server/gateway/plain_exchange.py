@@ -86,7 +86,7 @@ class PlainExchange(Exchange):
         value = await asyncio.to_thread(value_of, body)
         self.guarded(self._respond_value, body, value)
 
-    def _respond_value(self, body: Body, value: bytes | None) -> None:
+    def _respond_value(self, body: Body, value: Body | None) -> None:
         if value is not None:
             self._respond(200, JSON, value)
         elif len(body) > LARGE_BYTES:  # no worker that keeps to the rules answers so

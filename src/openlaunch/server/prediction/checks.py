@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pickle import PickleBuffer
 from typing import Any, TypeVar
 
@@ -66,10 +67,13 @@ class Checks:
         return await self._of_one(check_parts, "parts", owner, document, schemas)
 
     async def files_in_json(self, owner: str, body: Body, *, args_alone: bool) -> Body:
-        """Return a request with parts as JSON; raises what `check_parts` does."""
+        """Return a request with parts as JSON; raises what `check_parts` does.
+
+        A large bytearray is emptied, so that both are not in memory together.
+        """
         if len(body) <= QUICK_BYTES:
             return files_in_json(body, args_alone=args_alone)
-        found: Body = await self._apart(owner, "files_in_json", body, args_alone)
+        found: Body = await self._apart(owner, "files_in_json", body, args_alone, gives=True)
         return found
 
     async def inference(
@@ -200,11 +204,13 @@ class Checks:
         found: bytes | None = await self._apart(owner, "without_auth", payload)
         return found
 
-    async def _apart(self, owner: str, name: str, body: Body, *args: object) -> Any:
+    async def _apart(self, owner: str, name: str, body: Body, *args: object, gives: bool = False) -> Any:
+        """Call a function of a process with a body; one that it `gives` is emptied once the process has it."""
         async with self._turns.of(owner):
             process = self._idle.pop()
+            given = body if gives and isinstance(body, bytearray) else None
             call = asyncio.get_running_loop().run_in_executor(
-                self._threads, process.call, name, PickleBuffer(body), *args
+                self._threads, partial(process.call, name, PickleBuffer(body), *args, given=given)
             )
             try:
                 return await asyncio.shield(call)

@@ -77,8 +77,10 @@ class ProcessApart:
         self._channel: Channel | None = None
         self._killed = False
 
-    def call(self, name: str, *args: object) -> Any:
+    def call(self, name: str, *args: object, given: bytearray | None = None) -> Any:
         """Call a function of the process, and return what it returns.
+
+        What is `given`, of which an argument is the `PickleBuffer`, is emptied once it was sent.
 
         Raises:
             Unprocessable: it took more time, memory or stack than it may.
@@ -88,6 +90,11 @@ class ProcessApart:
         try:
             channel = self.channel()
             channel.send((name, args))
+            if given is not None:
+                for each in args:
+                    if isinstance(each, pickle.PickleBuffer):
+                        each.release()
+                given.clear()
             good, value, memory = channel.receive()
         except (OSError, EOFError):
             raise _why_ended(self.stop()) from None

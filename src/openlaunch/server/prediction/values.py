@@ -19,20 +19,33 @@ _ITEM_HEAD = _EVENT + HEAD
 _EVENT_END = b"\n\n"
 
 
-def value_of(answer: Body) -> bytes | None:
-    """Return the JSON of the value in an answer; None where there is none."""
+def value_of(answer: Body) -> Body | None:
+    """Return the JSON of the value in an answer; None where there is none.
+
+    A bytearray of more than a piece is changed into it in its place.
+    """
     if answer[: len(HEAD)] != HEAD:
         return None
-    # The text of the value is JSON in a string, in which only quotes and backslashes are escaped, as two bytes each.
-    text = memoryview(answer)[len(HEAD) + 1 : -len(TAIL) - 1]
-    pieces, start = [], 0
-    while start < len(text):
-        piece = bytes(text[start : start + PIECE_BYTES])
+    start, end = len(HEAD) + 1, len(answer) - len(TAIL) - 1
+    if end - start <= PIECE_BYTES:
+        return _unescaped(answer[start:end])
+    value, size = answer if isinstance(answer, bytearray) else bytearray(answer), 0
+    while start < end:
+        piece = value[start : min(start + PIECE_BYTES, end)]
         if _ends_in_escape(piece):
-            piece = bytes(text[start : start + PIECE_BYTES + 1])
-        pieces.append(orjson.loads(b'"' + piece + b'"').encode())
+            piece = value[start : start + PIECE_BYTES + 1]
         start += len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        text = _unescaped(piece)  # which is no longer than the piece
+        value[size : size + len(text)] = text
+        size += len(text)
+    del value[size:]
+    return value
+
+
+def _unescaped(text: Body) -> bytes:
+    """Return what JSON in a string is, in which only quotes and backslashes are escaped, as two bytes each."""
+    found: str = orjson.loads(b'"%b"' % bytes(text))
+    return found.encode()
 
 
 def url_of(answer: Body) -> dict[str, Any] | None:
@@ -41,7 +54,7 @@ def url_of(answer: Body) -> dict[str, Any] | None:
     return document["result"] if document["status"] == TaskStatus.SUCCESS else None
 
 
-def _ends_in_escape(piece: bytes) -> bool:
+def _ends_in_escape(piece: Body) -> bool:
     """Return whether the last byte of a part is the first of an escape: it ends with an odd number of backslashes."""
     return (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
 

@@ -49,7 +49,7 @@ class TaskWork(Work):
     __slots__ = ("_ends_at", "_runner", "alone", "lane", "seconds", "task")
 
     def __init__(
-        self, runner: "Runner", lane: Lane, task: ClaimedTask, payload: bytes, seconds: float
+        self, runner: "Runner", lane: Lane, task: ClaimedTask, payload: Body, seconds: float
     ) -> None:
         flags = Flags.PICKLED if task.return_pickled else Flags.NONE
         if task.owner != lane.endpoint.owner:
@@ -172,7 +172,9 @@ class Runner:
         """Read the payload from artifacts, for which its slot is kept, and nothing else waits."""
         lane.backlog.claiming += 1
         try:
-            payload = await self._artifacts.get(task.payload_key or "")
+            payload = bytearray()  # into which pieces go, where `get` would hold it twice for a moment
+            async for piece in self._artifacts.stream(task.payload_key or ""):
+                payload += piece
             if task.id in self._fetching:  # else it was cancelled meanwhile, or the server stops
                 self._start(lane, task, payload)
         except NotFound as error:
@@ -186,7 +188,7 @@ class Runner:
             lane.backlog.claiming -= 1
             self._lanes.on_free_slots(lane)
 
-    def _start(self, lane: Lane, task: ClaimedTask, payload: bytes) -> None:
+    def _start(self, lane: Lane, task: ClaimedTask, payload: Body) -> None:
         is_line = not lane.claims.of_tasks and payload.startswith(LINE_BEGINS)
         make = self.line_of if is_line else self.work_of
         work = make(self, lane, task, payload, self._seconds_for(lane, task))
@@ -258,6 +260,7 @@ class Runner:
             self.give_back(work, "was stopped before the task ended", died=False)
         else:
             self._running.pop(work.task.id, None)
+            work.body = b""  # it may be large, and to record a large answer takes a while
             self._recorder.answered(work, work.task.id, work.lane.endpoint, outcome, payload)
 
     def line_answered(
