@@ -30,10 +30,12 @@ _PAGE = """<!doctype html>
 <script src="{root}docs/api.js" defer></script>
 </head>
 <body data-root="{root}" data-document="{document}">
+<main>
 <h1>{title}</h1>
 <p><a href="{root}{document}">The description as OpenAPI</a></p>
 <div id="operations"><p>Reading the description …</p></div>
 <noscript><p>This page needs JavaScript. The description above does not.</p></noscript>
+</main>
 </body>
 </html>
 """
