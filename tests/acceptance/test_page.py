@@ -160,6 +160,15 @@ def test_an_endpoint_shows_its_workers_and_an_admin_the_servers_and_nodes(page, 
     open_endpoint(page, "broken")
     see(page, "It has no worker now")
     page.get_by_role("link", name="Admin").click()
+    owners = page.get_by_role("region", name="Owners")
+    owners.locator("tbody tr").first.wait_for()
+    heads = owners.locator("th").all_inner_texts()
+    now = owners.locator("tbody tr", has=page.get_by_role("link", name="admin", exact=True)).locator("td")
+    assert int(now.nth(heads.index("Workers now")).inner_text()) >= 4
+    owners.get_by_role("link", name="admin", exact=True).click()
+    assert page.get_by_label("Search").input_value() == "admin/"
+    page.get_by_role("link", name="double", exact=True).wait_for()
+    page.get_by_role("link", name="Admin").click()
     page.get_by_role("link", name="Server", exact=True).click()
     page.get_by_role("region", name="Servers").get_by_text(client.server.url).wait_for()
     see(page, "Workers run on the server's machine.")

@@ -13,15 +13,22 @@ export async function admin(view, content, kind = "") {
 const AMOUNTS = [["endpoints", "Endpoints"], ["workers", "Workers"], ["cpus", "CPUs"], ["memory", "Memory", size], ["gpus", "GPUs"], ["queued_tasks", "Queued tasks"], ["stored_bytes", "Uploads", size], ["tokens_per_minute", "Tokens a minute"], ["tokens_per_day", "Tokens a day"]];
 
 async function owners(view, content) {
+  let now = new Map();
   const columns = [
     ["Owner", (row) => h("a", { href: `#endpoints?search=${encodeURIComponent(`${row.owner}/`)}` }, row.owner)],
+    ["Workers now", (row) => String(now.get(row.owner) ?? 0), "number"],
     ...AMOUNTS.map(([name, text, show = String]) => [text, (row) => {
       const allowed = row.allowed[name], used = row.used[name] ?? 0;
       return h("span", { class: allowed != null && used >= allowed ? "is-bad" : null }, `${show(used)}${allowed == null ? "" : ` of ${show(allowed)}`}`);
     }, "number"]),
     ["Actions", (row) => button("Set the quotas", () => setQuotas(view, row), "", row.owner), "wide"],
   ];
-  await follow(view, 5, (signal) => get("/v1/quotas", { owner: "*" }, signal), ({ quotas }) => fill(content, table("Owners", columns, quotas)));
+  const load = (signal) => Promise.all([get("/v1/quotas", { owner: "*" }, signal), get("/v1/metrics", { owner: "*" }, signal)]);
+  await follow(view, 5, load, ([{ quotas }, { endpoints }]) => {
+    now = new Map();
+    for (const each of endpoints) now.set(each.owner, (now.get(each.owner) ?? 0) + each.workers);
+    fill(content, h("p", { class: "soft" }, "Workers, CPUs, memory and GPUs are what the workers of an owner's endpoints may take at most, which quotas limit."), table("Owners", columns, quotas));
+  });
 }
 
 async function setQuotas(view, row) {
