@@ -52,6 +52,36 @@ def test_what_can_not_be_pickled_is_found_in_the_module_that_has_it(tmp_path):
         assert worker.value() == [True, True]
 
 
+def test_what_is_replaced_is_replaced_where_other_modules_have_imported_it(tmp_path):
+    script = """
+        import pathlib, config
+        config.settings = config.Settings()
+        config.settings.debug = True
+        config.LIMIT = 9
+        config.NAMES = {"b", "a"}
+        from core import seen
+        config.LATER = 9
+        if __name__ == "__main__":
+            from openlaunch.client.packing.callables import pack_callables
+            pathlib.Path("out").write_bytes(pack_callables(lambda: None, lambda model: seen))
+            print(seen())
+        """
+    config = "class Settings: debug = False\nsettings = Settings()\nLIMIT = 5\nLATER = 5\nNAMES = set()\n"
+    core = """
+        import config
+        from config import LATER, LIMIT, NAMES
+        from config import settings as chosen
+        def seen():
+            same = chosen is config.settings, NAMES is config.NAMES
+            return [chosen.debug, LIMIT, LATER, sorted(NAMES), *same]
+        """
+    at_home = run(write(tmp_path, {"script.py": script, "config.py": config, "core.py": core}), "script.py")
+    with Worker((tmp_path / "out").read_bytes()) as worker:
+        worker.ready()
+        assert worker.value() == [True, 9, 5, ["a", "b"], True, True]
+    assert at_home.strip() == str([True, 9, 5, ["a", "b"], True, True])
+
+
 BY_COMPUTED_NAMES = """
 import pathlib, sys
 import config

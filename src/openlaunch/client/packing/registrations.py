@@ -8,7 +8,7 @@ from functools import singledispatchmethod
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
-from openlaunch.client.packing.changed_values import changed_values
+from openlaunch.client.packing.changed_values import changed_values, is_plain
 from openlaunch.client.packing.own_code import CACHED, OwnModules, source_of, values_written_in
 from openlaunch.client.packing.pickler import InOrder
 from openlaunch.client.packing.set_attributes import set_attributes
@@ -49,7 +49,28 @@ def registrations(
             }
             set_by_script[path] = set_by_script.get(path, {}) | made
         found += [(name, path, values) for path, values in sorted(set_by_script.items())]
-    return found
+    return [*found, *_imported_elsewhere(found, names)]
+
+
+def _imported_elsewhere(found: list[Registration], names: list[str]) -> list[Registration]:
+    """Find where other modules have a value that is set in one, as after `from config import settings`.
+
+    They have imported it once it was set; workers import them before.
+    """
+    copies: list[Registration] = []
+    for module, path, values in found:
+        for key, value in values.items() if not path and isinstance(values, dict) else ():
+            set_here = vars(sys.modules[module]).get(key)
+            for other in names:
+                held = getattr(sys.modules.get(other), "__dict__", {}) if other != module else {}
+                # Of plain values many are the same object.
+                same = {
+                    name: value
+                    for name, one in list(held.items())
+                    if one is set_here and (name == key or not is_plain(one))
+                }
+                copies += [(other, (), same)] if same else []
+    return copies
 
 
 def _calls_of_register(name: str, wanted: Callable[[Any], bool]) -> Iterator[tuple[tuple[str, ...], Any]]:
