@@ -66,7 +66,8 @@ _careful_typed: Final = json.JSONEncoder(allow_nan=False, default=typed)
 
 
 def _to_json(value: Any, as_typed: bool = False) -> str:
-    quick, careful = (_quick_typed, _careful_typed) if as_typed else (_quick, _careful)
+    quick = _quick_typed if as_typed else _quick
+    careful = _careful_typed if as_typed else _careful
     if quick is None:
         return careful.encode(value)
     try:

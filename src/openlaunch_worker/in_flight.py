@@ -103,12 +103,14 @@ class JobsInFlight:
             outcome, body = failure(job, Refusal(f"{passed}: allow more, or retry later", _EXPIRED))
         elif outcome is _UNSERVED:
             self._loop.call_later(MISSED_SECONDS, self.on_full, Kind.UNHEALTHY, _NO_SERVER)
-        is_last = len(self._running) == 1  # what is to go out is flushed in `_forget` then
+        is_last = len(self._running) == 1  # nothing else can come to go with it
         if job.stream is None:
             self._outbox.answer(Kind.RESULT, job.id, outcome, body, flushed=is_last)
         else:
             job.stream.send()
             self._outbox.answer(Kind.END, job.id, outcome, body, flushed=is_last)
+        if is_last:
+            self._outbox.flush()
         self._forget(job)
 
     def _forget(self, job: Job) -> None:
@@ -119,7 +121,6 @@ class JobsInFlight:
         if self._ended >= MEMORY.look_at:
             self._plan_look()
         if not self._running:
-            self._outbox.flush()  # nothing else can come to go with it
             self._on_idle()
 
     def _plan_look(self) -> None:

@@ -42,11 +42,9 @@ class Outbox:
 
     # On the loop.
 
-    def answer(
-        self, kind: Kind, request_id: int, outcome: int, body: bytes, *, flushed: bool = False
-    ) -> None:
+    def answer(self, kind: Kind, request_id: int, outcome: int, body: bytes, flushed: bool = False) -> None:
         """Send a RESULT or an END; with `flushed`, the caller is to call `flush` next."""
-        self._send(_ANSWER_HEADER.pack(len(body) + 1, request_id, kind, outcome), body, flushed=flushed)
+        self._send(_ANSWER_HEADER.pack(len(body) + 1, request_id, kind, outcome), body, flushed)
 
     def chunk(self, request_id: int, body: bytes) -> None:
         self._send(HEADER.pack(len(body), request_id, Kind.CHUNK), body)
@@ -55,7 +53,7 @@ class Outbox:
         """Send a frame that is not part of an answer."""
         self._send(HEADER.pack(len(payload), request_id, kind), payload)
 
-    def _send(self, header: bytes, body: bytes, *, flushed: bool = False) -> None:
+    def _send(self, header: bytes, body: bytes, flushed: bool = False) -> None:
         self._pieces += (header, body)
         if len(body) >= COPY_BYTES:
             self._large = True

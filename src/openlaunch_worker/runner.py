@@ -142,10 +142,8 @@ class Runner(JobsInFlight):
             value = self._call(job)
             if self._shape is Shape.COROUTINE:
                 value = await value
-            if type(value) in _VALUES:  # without a further coroutine, which takes longer than all of this
-                self._finish(job, *self._answer(job, value))
-            else:
-                await self._settle_on_loop(job, value)
+            if (rest := self._settle_on_loop(job, value)) is not None:
+                await rest
         except BaseException as error:
             self._fail(job, error)
 
@@ -156,19 +154,22 @@ class Runner(JobsInFlight):
             self._finish(job, *STOPPED)
             return
         try:
-            await self._settle_on_loop(job, await value if isinstance(value, Awaitable) else value)
+            value = await value if isinstance(value, Awaitable) else value
+            if (rest := self._settle_on_loop(job, value)) is not None:
+                await rest
         except BaseException as error:
             self._fail(job, error)
 
-    async def _settle_on_loop(self, job: Job, value: Any) -> None:
+    def _settle_on_loop(self, job: Job, value: Any) -> Coroutine[Any, Any, None] | None:
+        """Answer with a value, and return what is still to be awaited for that."""
         if type(value) not in _VALUES:
             if isinstance(value, AsyncIterator):
-                await self._iterate_on_loop(job, value)
-                return
+                return self._iterate_on_loop(job, value)
             if isinstance(value, Iterator):
                 self._submit(job, partial(self._iterate_in_thread, value))
-                return
+                return None
         self._finish(job, *self._answer(job, value))
+        return None
 
     async def _iterate_on_loop(self, job: Job, items: AsyncIterator[Any]) -> None:
         stream, running, most = job.stream, self._running, self._limits.max_result_bytes

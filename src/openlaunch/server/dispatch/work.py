@@ -290,7 +290,9 @@ class StreamCall(Call):
     answer_kind = int(Kind.END)
 
     def __init__(self, body: Body, flags: Flags, deadline: float, deadlines: Deadlines | None = None) -> None:
-        super().__init__(body, flags | Flags.STREAM, deadline, deadlines)
+        # Most have no other flag, and `|` finds a member of the enum, which takes as long as the rest here.
+        streams = Flags.STREAM if flags is Flags.NONE else flags | Flags.STREAM
+        super().__init__(body, streams, deadline, deadlines)
         self._taken = 0
         self._last_at = self.first_item_after = 0.0
         self._ahead = 0

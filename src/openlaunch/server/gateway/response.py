@@ -9,7 +9,7 @@ from typing import Protocol
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from openlaunch.errors import APIError
-from openlaunch.server.asgi import Scope, new_request_id, problem_headers
+from openlaunch.server.asgi import STREAM_HEADERS, Scope, new_request_id, problem_headers
 from openlaunch.server.bodies import BodyBudget, Held
 from openlaunch.server.gateway.unread_answers import PIECE_BYTES, UnreadAnswers
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
@@ -235,6 +235,8 @@ class Response:
         if self.started:
             return b""
         self.started = True
+        if headers is STREAM_HEADERS and self._chunked and self.keep_alive:
+            return _EVENTS_HEAD
         given = {**headers, "transfer-encoding": "chunked"} if self._chunked else headers
         return response_head(200, given, keep_alive=self.keep_alive)
 
@@ -249,6 +251,9 @@ def response_head(status: int, headers: Mapping[str, str], *, keep_alive: bool) 
     if not keep_alive:
         lines.append("connection: close")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+_EVENTS_HEAD = response_head(200, {**STREAM_HEADERS, "transfer-encoding": "chunked"}, keep_alive=True)
 
 
 def refusal(error: APIError) -> bytes:
