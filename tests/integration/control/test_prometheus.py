@@ -188,6 +188,23 @@ def test_the_port_of_its_own_has_the_metrics_and_nothing_else(client, port):
             assert b"openlaunch_" not in answer.content
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *[(host, 200) for host in ("127.0.0.1", "127.0.0.1:9464", "localhost:9464", "[::1]:9464")],
+        *[
+            (host, 403)
+            for host in ("evil.example", "evil.example:9464", "localhost.evil.example", "127.0.0.1.evil")
+        ],
+    ],
+)
+def test_a_name_of_another_page_that_leads_to_the_port_reads_nothing(client, port, host, status):
+    with http(client) as raw:
+        raw.auth = None
+        answer = raw.get(f"http://127.0.0.1:{port}/metrics", headers={"host": host})
+    assert (answer.status_code, b"openlaunch_" in answer.content) == (status, status == 200)
+
+
 def test_a_path_below_is_not_found_and_another_method_not_allowed(client):
     with http(client) as raw:
         missing = problem(raw.get("/metrics/predictions"), 404)
