@@ -95,11 +95,14 @@ class Admission:
         """Make room in the queue for work of this owner; raise TooManyRequests where there can be none in time."""
         if self._waiting.size >= self.max_waiting:
             self.drop_cancelled()
-        self._refuse_hopeless(work.deadline - self._now(), owner)
+        rate, left = self.rate.per_second(now := self._now()), work.deadline - now
+        if rate is not None and self._waiting.size > rate * left * OVERRUN:
+            self._refuse_hopeless(left, owner)
         if self._waiting.size >= self.max_waiting:
             self._make_room_for(owner)
 
     def _refuse_hopeless(self, left: float, owner: str) -> None:
+        """Refuse work that would be too late; there can be some where more wait than are done in the time left."""
         if not is_hopeless(self.expected_wait(self._waiting.size), left):
             return
         self.drop_cancelled()
