@@ -1,5 +1,5 @@
 // Batch jobs, image jobs and triggers.
-import { button, change, empty, facts, fill, follow, get, h, NOTHING, pill, request, save, send, span, table, time } from "./lib.js";
+import { button, change, empty, facts, fill, follow, get, h, NOTHING, owned, pill, request, save, send, span, table, time } from "./lib.js";
 
 const LIVE = ["PENDING", "RUNNING"];
 
@@ -10,10 +10,6 @@ export async function jobs(view, content, kind = "") {
       h("a", { href: `#jobs${name && `/${name}`}`, "aria-current": name === kind ? "page" : null }, text))));
   content.append(body);
   return { "": batchJobs, models: modelBatches, image: imageJobs, triggers }[kind](view, body);
-}
-
-function owned(view, columns) {
-  return view.owner.owner ? [...columns.slice(0, 1), ["Owner", (row) => row.owner], ...columns.slice(1)] : columns;
 }
 
 function seconds(duration) {

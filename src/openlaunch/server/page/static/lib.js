@@ -221,6 +221,11 @@ export function table(label, columns, rows) {
       h("td", { class: kind, "data-label": at ? heading : null }, cell(show(row)))))))));
 }
 
+// The columns with whose each row is, where an admin looks at everybody's.
+export function owned(view, columns) {
+  return view.owner.owner ? [...columns.slice(0, 1), ["Owner", (row) => row.owner], ...columns.slice(1)] : columns;
+}
+
 export function facts(...pairs) {
   return h("dl", null, pairs.filter(([, value]) => value != null && value !== "").map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 }

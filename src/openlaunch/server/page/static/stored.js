@@ -1,5 +1,5 @@
 // Files, bundles and environments: their sizes, and what uses them.
-import { button, change, empty, field, fill, follow, get, h, NOTHING, request, save, say, send, size, table, time } from "./lib.js";
+import { button, change, empty, field, fill, follow, get, h, NOTHING, owned, request, save, say, send, size, table, time } from "./lib.js";
 
 export async function stored(view, content, kind = "") {
   const body = h("div");
@@ -8,10 +8,6 @@ export async function stored(view, content, kind = "") {
       h("a", { href: `#stored${name && `/${name}`}`, "aria-current": name === kind ? "page" : null }, text))));
   content.append(body);
   return { "": files, bundles, environments }[kind](view, body);
-}
-
-function owned(view, columns) {
-  return view.owner.owner ? [...columns.slice(0, 1), ["Owner", (row) => row.owner], ...columns.slice(1)] : columns;
 }
 
 async function files(view, content) {
