@@ -154,7 +154,7 @@ class AgentLink(NodeLink):
         self.handle(Kind.FAILED, self._on_failed)
         self.handle(Kind.EVENT, self._on_event)
         self.handle(Kind.GRANT, self._on_grant)
-        self.handle(Kind.TAKE, lambda number, _: self._gateway.taken(self._worker_of(number)))
+        self.handle(Kind.TAKE, self._on_take)
         self.handle(Kind.RECALL, self._on_recall)
         if not self.welcome.done():
             self.welcome.set_result(capacity)
@@ -198,7 +198,16 @@ class AgentLink(NodeLink):
         return channel.worker_id if isinstance(channel, WorkerChannel) else ""
 
     def _on_grant(self, number: int, payload: Body) -> None:
-        self._gateway.granted(self._worker_of(number), read_tokens(payload))
+        try:
+            self._gateway.granted(self._worker_of(number), read_tokens(payload))
+        except ValueError as error:
+            raise FrameError(str(error)) from None
+
+    def _on_take(self, number: int, payload: Body) -> None:
+        try:
+            self._gateway.taken(self._worker_of(number))
+        except ValueError as error:
+            raise FrameError(str(error)) from None
 
     def _on_recall(self, number: int, payload: Body) -> None:
         self._gateway.recalled(self._worker_of(number), read_tokens(payload))

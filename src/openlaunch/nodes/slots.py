@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
+from openlaunch.wire.endpoint_settings import MAX_PER_WORKER
+
 FIRST_ASKED = 2
 """How many agents a gateway asks first when its requests wait."""
 WIDEN_SECONDS = 0.001
@@ -323,9 +325,14 @@ class GatewaySlots:
         return [] if left is None else [Want(agent, endpoint, 0)]
 
     def granted(self, worker: str, tokens: int) -> None:
-        """Note more tokens. Use them, and then call `waiting` with what still waits, changed or not."""
+        """Note more tokens. Use them, and then call `waiting` with what still waits, changed or not.
+
+        Raise ValueError where no worker has as many.
+        """
         if worker not in self.held:
             return
+        if self.held[worker] + tokens > MAX_PER_WORKER:
+            raise ValueError(f"{tokens} tokens more of worker {worker}, and none has over {MAX_PER_WORKER}")
         self.held[worker] += tokens
         agent, endpoint = self._at[worker]
         asked = self._asked[endpoint]
@@ -333,15 +340,20 @@ class GatewaySlots:
             asked.left[agent] = max(asked.left[agent] - tokens, 0)
 
     def taken(self, worker: str) -> None:
-        """Note that a request's token is another gateway's from the end of that request on."""
+        """Note that a request's token is another gateway's from the end of that request on.
+
+        Raise ValueError where there is none.
+        """
         if worker in self.held:
+            if not self.held[worker]:
+                raise ValueError(f"a token of worker {worker} was taken, and none is held")
             self.held[worker] -= 1
 
     def recalled(self, worker: str, tokens: int, running: int) -> list[Return]:
         """Return as many of the tokens as are not used, now that this number of requests run in the worker."""
         if worker not in self.held:
             return []
-        tokens = min(tokens, self.held[worker] - running)
+        tokens = max(0, min(tokens, self.held[worker] - running))
         self.held[worker] -= tokens
         return [Return(self._at[worker][0], worker, tokens)]
 

@@ -11,6 +11,7 @@ from openlaunch.nodes import calls
 from openlaunch.nodes.agent_link import AgentLink
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import VERSION, Kind
+from openlaunch.nodes.slots import GatewaySlots
 from openlaunch_worker.frames import SEAT_IDS, encode
 
 IDENTITY = ClusterIdentity("t" * 40)
@@ -19,7 +20,15 @@ WELCOME = {"version": VERSION, "node": "there", "capacity": CAPACITY}
 
 
 class Gateway:
-    """Takes every channel, and reads nothing of it."""
+    """Takes every channel, and reads nothing of it. It holds no tokens."""
+
+    def __init__(self):
+        self._slots = GatewaySlots()
+        self.granted, self.taken = self._slots.granted, self._slots.taken
+
+    def share(self, worker, transport):
+        self._slots.worker_ready("there", worker.worker_id, worker.endpoint_id)
+        return asyncio.Protocol()
 
     def serve(self, client, transport):
         return asyncio.Protocol()
@@ -55,6 +64,8 @@ async def linked(sent):
 
 
 OPEN = frame(Kind.OPEN, {"client": "1.2.3.4"}, 1)
+WORKER = {"worker_id": "e.w", "endpoint_id": "e", "generation": 1, "first_id": 0}
+SEAT = frame(Kind.OPEN, {"worker": WORKER}, 1)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +75,8 @@ OPEN = frame(Kind.OPEN, {"client": "1.2.3.4"}, 1)
         (OPEN + encode(Kind.RESUME, 1), "a RESUME of what was not paused"),
         (frame(Kind.EVENT, {"event": "ended", "about": {"exit": 1}}), "an EVENT 'ended' about what is none"),
         (encode(99, 1), "a frame of the kind 99"),
+        (SEAT + encode(Kind.TAKE, 1), "a token of worker e.w was taken, and none is held"),
+        (SEAT + encode(Kind.GRANT, 1, b"\xff" * 4), "4294967295 tokens more of worker e.w"),
     ],
 )
 def test_an_agent_that_breaks_the_protocol_is_left_with_the_reason(caplog, sent, reason):
@@ -86,9 +99,8 @@ def test_an_agent_that_breaks_the_protocol_is_left_with_the_reason(caplog, sent,
 )
 def test_what_no_machine_has_is_none(call, given):
     identity = {"generation": 1, "bundle_id": "b", "terms": "t"}
-    worker = {"worker_id": "e.w", "endpoint_id": "e", "generation": 1, "first_id": 0}
-    kept = {**worker, "identity": identity, "resources": {}, "ready": True}
-    good = {calls.CAPACITY: CAPACITY, calls.SHARED: worker, calls.LEAD: kept}[call]
+    kept = {**WORKER, "identity": identity, "resources": {}, "ready": True}
+    good = {calls.CAPACITY: CAPACITY, calls.SHARED: WORKER, calls.LEAD: kept}[call]
     read = call.answer if call is calls.LEAD else call.argument
     listed = (lambda document: [document]) if call is calls.LEAD else (lambda document: document)
     assert read(listed(good))

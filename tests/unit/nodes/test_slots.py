@@ -249,6 +249,17 @@ def test_unused_tokens_alone_are_returned():
     assert slots.held["w0.0"] == 1
 
 
+def test_an_agent_gives_and_takes_no_tokens_that_there_can_not_be():
+    slots = gateway(1)
+    with pytest.raises(ValueError, match="none is held"):
+        slots.taken("w0.0")
+    slots.granted("w0.0", 1)
+    with pytest.raises(ValueError, match="none has over 10000"):
+        slots.granted("w0.0", 10_000)
+    slots.taken("w0.0")
+    assert slots.recalled("w0.0", 1, running=1) == [Return("a0", "w0.0", 0)]
+
+
 def test_what_concerns_a_worker_that_is_gone_is_nothing():
     slots = gateway(1)
     slots.worker_gone("w0.0")
