@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.http_body import BodyError, check_status, decoded
-from openlaunch_worker.http_stream import EVENTS, content_type, item_reader
+from openlaunch_worker.http_stream import EVENTS, JSON_LINES, content_type, item_reader
 from openlaunch_worker.jobs import Routed
 from openlaunch_worker.passing import PassThrough
 from openlaunch_worker.upstream import Answer, Upstream
@@ -128,6 +128,8 @@ def _value(answer: Answer, data: bytes) -> Any:
         raise BodyError(
             "it answered with a stream of events, for which the endpoint has to be a streaming one"
         )
+    if kind in JSON_LINES and not answer.is_framed and not data.endswith(b"\n"):
+        raise BodyError("its answer was cut short: the connection ended in the middle of a line")
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ from openlaunch_worker.upstream import Answer
 MAX_LINE: Final = 64 * 1024 * 1024
 MAX_SHOWN: Final = 200
 EVENTS: Final = "text/event-stream"
-_JSON_LINES: Final = frozenset(
+JSON_LINES: Final = frozenset(
     ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 )
 _IGNORED: Final = frozenset((b"", b"id", b"retry"))
@@ -39,7 +39,7 @@ def item_reader(answer: Answer) -> ItemReader:
     if coding != "identity":
         raise BodyError(f"its stream has the Content-Encoding {coding!r}, which was not asked for")
     lines = _Lines(is_framed=answer.is_framed)
-    if kind in _JSON_LINES:
+    if kind in JSON_LINES:
         return _JsonLines(lines)
     if kind in (EVENTS, ""):
         return _Events(lines)

@@ -71,8 +71,11 @@ def test_what_is_replaced_is_replaced_where_other_modules_have_imported_it(tmp_p
         import config
         from config import LATER, LIMIT, NAMES
         from config import settings as chosen
+        class Service:
+            def __init__(self): self.chosen = config.settings
+        service = Service()
         def seen():
-            same = chosen is config.settings, NAMES is config.NAMES
+            same = chosen is config.settings is service.chosen, NAMES is config.NAMES
             return [chosen.debug, LIMIT, LATER, sorted(NAMES), *same]
         """
     at_home = run(write(tmp_path, {"script.py": script, "config.py": config, "core.py": core}), "script.py")

@@ -139,6 +139,13 @@ def test_an_answer_that_is_cut_short_is_a_failure(server, raw):
         fetched(server, raw)
 
 
+def test_lines_of_json_that_end_in_the_middle_of_one_are_a_failure(server):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n"
+    assert asked(server, head + b'1\n{"a": 2}\n') == '1\n{"a": 2}\n'
+    with pytest.raises(Refusal, match="cut short: the connection ended in the middle of a line"):
+        asked(server, head + b'1\n{"a":')
+
+
 def test_an_answer_that_does_not_come_is_a_failure_and_is_not_asked_for_again(server):
     with Command(server) as predict:
         assert predict(raw=sized(b"1", "connection: close").hex()) == 1

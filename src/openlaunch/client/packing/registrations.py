@@ -53,24 +53,36 @@ def registrations(
 
 
 def _imported_elsewhere(found: list[Registration], names: list[str]) -> list[Registration]:
-    """Find where other modules have a value that is set in one, as after `from config import settings`.
+    """Find where other modules, and objects there, have a value that is set in one.
 
-    They have imported it once it was set; workers import them before.
+    They took it once it was set, as by `from config import settings`; workers import them before.
     """
     copies: list[Registration] = []
     for module, path, values in found:
         for key, value in values.items() if not path and isinstance(values, dict) else ():
             set_here = vars(sys.modules[module]).get(key)
-            for other in names:
-                held = getattr(sys.modules.get(other), "__dict__", {}) if other != module else {}
-                # Of plain values many are the same object.
+            for other, inner, holder in _holders(names):
                 same = {
                     name: value
-                    for name, one in list(held.items())
-                    if one is set_here and (name == key or not is_plain(one))
+                    for name, one in list(holder.items())
+                    if one is set_here
+                    and (other, inner, name) != (module, (), key)
+                    # Of plain values many are the same object.
+                    and (not is_plain(one) or (not inner and name == key))
                 }
-                copies += [(other, (), same)] if same else []
+                copies += [(other, inner, same)] if same else []
     return copies
+
+
+def _holders(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...], dict[str, Any]]]:
+    """Give what modules and the objects of their classes hold, with the way there."""
+    for name in names:
+        held = getattr(sys.modules.get(name), "__dict__", {})
+        yield name, (), held
+        for attribute, value in list(held.items()):
+            inner = getattr(value, "__dict__", None) if type(value).__module__ in names else None
+            if type(inner) is dict:
+                yield name, (attribute,), inner
 
 
 def _calls_of_register(name: str, wanted: Callable[[Any], bool]) -> Iterator[tuple[tuple[str, ...], Any]]:
