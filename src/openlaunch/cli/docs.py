@@ -47,7 +47,8 @@ def _show(text: str) -> None:
 
 def _pages() -> Iterator[tuple[str, Path]]:
     root = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_SOURCES
-    for path in sorted(root.rglob("*.md")):
+    # Decisions come last: few who look for a page want one.
+    for path in sorted(root.rglob("*.md"), key=lambda path: (path.parent.name == "adr", path)):
         yield path.relative_to(root).with_suffix("").as_posix(), path
     for path in sorted((root / "monitoring").iterdir()):  # their names have the suffix
         yield path.relative_to(root).as_posix(), path

@@ -30,7 +30,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("serving", _serving(endpoint)),
             ("canary", _canary(endpoint)),
             ("workers", _workers(endpoint)),
-            ("per worker", deployment and f"{deployment.concurrent_requests_per_worker} requests"),
+            ("per worker", deployment and _at_a_time(deployment.concurrent_requests_per_worker)),
             ("timeout", endpoint.timeout_seconds and f"{endpoint.timeout_seconds:g} s for a request"),
             ("batches", _batches(endpoint)),
             (
@@ -100,6 +100,10 @@ def _records(endpoint: "ModelEndpoint") -> str | None:
     if record is None or not record.share:
         return None
     return f"{record.share:.4g} of all requests and answers, up to {record.max_bytes} bytes, for {record.days:g} days"
+
+
+def _at_a_time(requests: int) -> str:
+    return "1 request at a time" if requests == 1 else f"{requests} requests at a time"
 
 
 def _workers(endpoint: "ModelEndpoint") -> str | None:

@@ -6,6 +6,7 @@ import re
 import sys
 import unicodedata
 from contextlib import suppress
+from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -145,7 +146,11 @@ def _usage_message(error: Any) -> str:
     if getattr(error, "possibilities", None):
         return f"{error.message.rstrip('.')}; did you mean {' or '.join(sorted(error.possibilities))}?"
     of_no_option = getattr(error, "param_hint", "") is None and getattr(error, "param", "") is None
-    return str(error.message if of_no_option else error.format_message()).replace("Value error, ", "")
+    text = str(error.message if of_no_option else error.format_message()).replace("Value error, ", "")
+    given, *choices = _QUOTED.findall(error.message) if " is not one of " in error.message else [""]
+    named = {one.lower(): one for one in choices}
+    near = get_close_matches(given.lower(), named, 1)
+    return f"{text.rstrip('.')}; did you mean {named[near[0]]}?" if near else text
 
 
 def exit_with(code: int) -> NoReturn:

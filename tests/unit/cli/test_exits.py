@@ -1,9 +1,10 @@
 """Exit codes and messages of failures."""
 
 import pytest
+import typer
 
 from openlaunch import errors
-from openlaunch.cli.exits import HELP, Exit, code_of, fitted, show
+from openlaunch.cli.exits import HELP, Exit, code_of, fitted, show, show_usage
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,11 @@ def test_a_command_stays_on_one_line_so_that_it_can_be_copied():
         "`openlaunch endpoints get` or `openlaunch tasks get`",
     ]
     assert "openlaunch endpoints get predict" in fitted(text, 20).split("\n")
+
+
+def test_a_choice_that_is_near_is_named(capsys):
+    show_usage(typer.BadParameter("'FAILD' is not one of 'PENDING', 'FAILURE'.", param_hint="--status"))
+    show_usage(typer.BadParameter("'x' is not one of 'PENDING', 'FAILURE'.", param_hint="--status"))
+    near, _, far, _ = capsys.readouterr().err.splitlines()
+    assert near.endswith("'FAILD' is not one of 'PENDING', 'FAILURE'; did you mean FAILURE?")
+    assert far.endswith("'x' is not one of 'PENDING', 'FAILURE'.")
