@@ -16,6 +16,7 @@ from agents import agents, settings_of
 from chaos_server import ChaosServer
 from cluster_servers import KEY, LITTLE, TOKEN, LoadOn, Servers, client_of, counting_itself
 from nodes_driver import count
+from openai_driver import ROUTES, mock_engine
 from server_driver import args, eventually
 
 from openlaunch import LaunchClient
@@ -270,3 +271,24 @@ def test_a_stream_is_resumed_at_whichever_server_its_client_comes_to(
         unknown = resume(second, "0" * 24 + "-1")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "stream_not_found")
         assert resume(second, last[:8]).status_code == 404
+
+
+def test_a_stream_of_a_model_is_resumed_at_whichever_server_its_client_comes_to(
+    two: tuple[ChaosServer, ChaosServer, list[Any]],
+) -> None:
+    first, second, _ = two
+    with client_of(first) as here, client_of(second) as there:
+        mock_engine(here, "chat", env={"STEP_MS": "20"}).wait_until_ready(120)
+        eventually(lambda: any(e.name == "chat" for e in there.list_model_endpoints()))
+        path, asked = ROUTES[0], {"model": "chat", "stream": True, "max_tokens": 30}
+        sent: dict[str, Any] = {"json": asked, "auth": (KEY, ""), "timeout": 60}
+        headers = {"openlaunch-resume": "true"}
+        with httpx2.stream("POST", first.url + path, headers=headers, **sent) as answer:
+            ids = (line.removeprefix("id: ") for line in answer.iter_lines() if line.startswith("id: "))
+            last = [next(ids) for _ in range(3)][-1]
+        rest = httpx2.post(second.url + path, headers={"last-event-id": last}, **sent)
+        numbers = [int(line.rpartition("-")[2]) for line in rest.text.splitlines() if line.startswith("id: ")]
+        assert numbers == [*range(4, 33)]  # the rest of 30 tokens, what says why they end, and the end
+        assert rest.text.endswith("data: [DONE]\n\n")
+        unknown = httpx2.post(second.url + path, headers={"last-event-id": "0" * 24 + "-1"}, **sent)
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "stream_not_found")
