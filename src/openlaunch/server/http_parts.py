@@ -1,6 +1,7 @@
 """The parts that answer HTTP: the gateway's routes, what connections need, and the control plane."""
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -135,6 +136,8 @@ def _grpc(
     settings: Settings, port: int, services: HttpServices
 ) -> contextlib.AbstractAsyncContextManager[None]:
     """Return what serves gRPC; raise ConfigurationError where what it needs is not installed."""
+    # What the server forks has no use for gRPC, which would write a line for each fork.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         from openlaunch.server.gateway.grpc_server import Listener, open_grpc
     except ImportError as error:

@@ -2,6 +2,8 @@
 
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -363,6 +365,34 @@ def test_a_port_that_is_taken_is_refused(client, tmp_path):
         running(tmp_path, grpc_port=port),
     ):
         pass
+
+
+FORKS = """
+import asyncio, os
+from openlaunch.server.http_parts import _grpc
+from openlaunch.server.settings import Settings
+
+_grpc(Settings(), 0, None)
+import grpc
+
+async def main():
+    server = grpc.aio.server()
+    server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    if not (pid := os.fork()):
+        os._exit(0)
+    os.waitpid(pid, 0)
+    await server.stop(0)
+
+asyncio.run(main())
+"""
+
+
+def test_a_fork_writes_nothing_into_the_log():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""
 
 
 @pytest.fixture
