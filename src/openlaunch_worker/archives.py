@@ -27,6 +27,8 @@ def unpack(
             extract(archive, folder, archive.infolist(), max_members, max_bytes)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
         raise ArchiveError(f"the bundle is not a zip that can be read: {error}") from None
+    except (IndexError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise ArchiveError(f"the zip has names that don't go together, or an empty one: {error}") from None
 
 
 def extract(

@@ -250,6 +250,24 @@ def test_a_link_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), (".",)])
+def test_names_that_can_not_be_written_together_are_said(names, tmp_path):
+    with pytest.raises(ArchiveError, match="names that don't go together, or an empty one"):
+        unpack(io.BytesIO(zip_of(dict.fromkeys(names, "x"))), tmp_path)
+
+
+def test_what_is_no_file_in_a_zip_is_written_as_one(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for kind in (stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK, stat.S_IFREG | stat.S_ISUID):
+            member = zipfile.ZipInfo(str(kind))
+            member.external_attr = (kind | 0o777) << 16
+            archive.writestr(member, "x")
+    unpack(buffer, tmp_path)
+    modes = [path.lstat().st_mode for path in tmp_path.iterdir()]
+    assert [(stat.S_ISREG(mode), mode & stat.S_ISUID) for mode in modes] == [(True, 0)] * 4
+
+
 def test_too_many_bytes_are_refused(tmp_path):
     with pytest.raises(ArchiveError, match="unpacks to 101 bytes, at most 100 are allowed"):
         unpack(io.BytesIO(zip_of({"a": "x" * 101})), tmp_path, max_bytes=100)
