@@ -25,7 +25,7 @@ from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operation_table import Operations
 from openlaunch.client.operations import canaries, endpoint_reports, endpoints, llm, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
-from openlaunch.client.predictions import EndpointRequest, Progress, ResponseFields
+from openlaunch.client.predictions import EndpointRequest, NoResponse, Progress, ResponseFields
 from openlaunch.client.retry import RetryPolicy
 from openlaunch.client.streams import AwaitableStream, Reading
 from openlaunch.client.surface import AwaitableClient, awaitable
@@ -163,8 +163,10 @@ async def as_completed(
         gathering.check_time()
 
 
-class EndpointResponseStream(AwaitableStream[EndpointResponse]):
+class EndpointResponseStream(AwaitableStream[EndpointResponse], NoResponse):
     """The items of a streaming prediction as they come: `async for`, once; see the blocking one."""
+
+    _how = "iterate over the stream: each of its items is a response"
 
     def __init__(self, client: AwaitableClient, source: predictions.OpenStream, response: Response) -> None:
         self.client = client

@@ -44,6 +44,11 @@ def check_functions(
         )
     if not callable(fn):
         raise BundleError(f"fn is {_kind(fn)}, a function is needed: {_advice(fn)}")
+    if load_model_fn is not None and not _takes_model(fn):
+        raise BundleError(
+            "fn takes no positional argument, and with a load_model_fn it gets the model as the first: "
+            "def predict(model, …)"
+        )
     shape = shape_of(fn)
     if shape.yields and endpoint_type not in (None, "streaming"):
         raise BundleError(
@@ -51,6 +56,14 @@ def check_functions(
             f"endpoint_type={endpoint_type!r} out, or let fn return a list"
         )
     return shape
+
+
+def _takes_model(fn: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(fn, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
 
 
 def check_schema_fits(fn: Callable[..., Any], schema: type[BaseModel], *, has_model: bool) -> None:

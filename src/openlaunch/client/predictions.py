@@ -5,7 +5,7 @@ import pickle
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from openlaunch.client.effects import IDEMPOTENCY_KEY, json_body
 from openlaunch.client.http11 import check_name, check_value
@@ -299,6 +299,18 @@ def parse_seen(document: Mapping[str, Any]) -> Seen:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+class NoResponse:
+    """Says how to get a response from what has none yet, where it is asked for what a response has."""
+
+    _how: ClassVar[str]
+
+    if not TYPE_CHECKING:  # for type checkers, there is no such attribute
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f": {self._how}" if name in ("value", "result", "status", "traceback") else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
 
 class ResponseFields:

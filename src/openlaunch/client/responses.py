@@ -5,7 +5,7 @@ from typing import Any
 
 from openlaunch.client.effects import Response
 from openlaunch.client.operations import predictions as operations
-from openlaunch.client.predictions import Progress, ResponseFields
+from openlaunch.client.predictions import NoResponse, Progress, ResponseFields
 from openlaunch.client.streams import Reading, Stream
 from openlaunch.client.surface import BlockingClient
 from openlaunch.client.waiting import BatchFields, FutureFields, Gathering
@@ -128,13 +128,15 @@ def as_completed(
         gathering.check_time()
 
 
-class EndpointResponseStream(Stream[EndpointResponse]):
+class EndpointResponseStream(Stream[EndpointResponse], NoResponse):
     """The items of a streaming prediction as they come: iterate over it, once.
 
     It ends with its last item; an item whose status is FAILURE is the last one. Leave it early with `close()`,
     or use it in a `with` statement: that stops the model's work too. When the connection breaks, the client resumes
     the stream on another one, where the server still has what was missed.
     """
+
+    _how = "iterate over the stream: each of its items is a response"
 
     def __init__(self, client: BlockingClient, source: operations.OpenStream, response: Response) -> None:
         self.client = client

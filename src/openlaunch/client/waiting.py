@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from openlaunch.client.effects import Flow
 from openlaunch.client.operations.predictions import BulkWait
-from openlaunch.client.predictions import Answer, EndpointRequest, checked_request
+from openlaunch.client.predictions import Answer, EndpointRequest, NoResponse, checked_request
 from openlaunch.client.seconds import check_seconds
 from openlaunch.errors import WaitTimeout
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
@@ -34,8 +34,10 @@ class Future(Protocol):
 F = TypeVar("F", bound=Future)
 
 
-class FutureFields:
+class FutureFields(NoResponse):
     """What the blocking and the awaitable `EndpointResponseFuture` share."""
+
+    _how = "get() waits for the task, and gives its response"
 
     def __init__(
         self, client: Any, endpoint_name: str, async_task_id: str, return_pickled: bool = False

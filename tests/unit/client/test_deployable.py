@@ -121,3 +121,10 @@ def test_a_value_is_not_shown():
     with pytest.raises(BundleError) as caught:
         check_functions("S3CRET", {"key": "S3CRET"}, None)
     assert "S3CRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fn", [lambda: 1, lambda *, text: text, lambda **fields: fields])
+def test_a_function_that_can_not_get_the_model_is_refused(fn):
+    check_functions(fn, None, None)
+    with pytest.raises(BundleError, match=r"takes no positional argument.*def predict\(model, …\)"):
+        check_functions(fn, lambda: 1, None)

@@ -293,3 +293,13 @@ def test_awaitable_futures_do_the_same(queue):
         await client.watcher.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("module", [openlaunch, aio])
+def test_a_future_says_how_to_get_what_a_response_has(module):
+    future = module.EndpointResponseFuture(None, "name", "t")
+    with pytest.raises(AttributeError, match=r"no attribute 'value': get\(\) waits for the task"):
+        future.value  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'other'$"):
+        future.other  # noqa: B018
+    assert not hasattr(future, "value")
