@@ -42,7 +42,7 @@ Input = TypeVar("Input", PredictInput, ModelInput)
 
 
 class Checks:
-    """Checks of inputs and results. Owners take turns at the processes for those that take long."""
+    """Checks inputs and results; what takes long is done in processes at which owners take turns."""
 
     def __init__(self) -> None:
         self._turns = Turns(PROCESSES)
