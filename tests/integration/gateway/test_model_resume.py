@@ -184,3 +184,12 @@ def test_a_request_with_a_key_may_be_sent_again_by_a_client_that_left(client, ra
     with http(client) as leaves, pytest.raises(httpx2.ReadTimeout):
         leaves.post(CHAT, json=body, headers=key, timeout=0.5)  # runs again, and waits for nobody
     assert client.get_model_endpoint("resumed").status() == "READY"
+
+
+def test_a_completion_of_llm_engine_with_a_key_runs_once(raw, endpoint):
+    path = "/v1/llm/completions-sync?model_endpoint_name=resumed"
+    body = {"prompt": "hello", "max_new_tokens": 4, "temperature": 0.1}
+    before = requests_of(raw)
+    answers = [raw.post(path, json=body, headers={"Idempotency-Key": "engine"}) for _ in range(2)]
+    assert [answer.json()["output"]["text"] for answer in answers] == [" token" * 4] * 2
+    assert requests_of(raw) == before + 2
