@@ -193,4 +193,4 @@ def test_the_commands_of_the_documentation_do_what_they_say(client, endpoint):
         assert done.returncode == 0, done.stderr
         printed += done.stdout
     assert "0 of 2000000 tokens/day" in printed
-    assert "0/5e+06" in printed
+    assert "0/5000000" in printed
