@@ -67,6 +67,7 @@ async def find_scraper(request: Request) -> Principal:
         given = None if header is None else header.encode("latin-1")
         found = context.keyring.authenticate_scraper(given, request.scope["headers"])
         request.scope[PRINCIPAL] = found
+    found.require_metrics()  # the gateway may have known before whose request it is, but not what it asks for
     return found
 
 
