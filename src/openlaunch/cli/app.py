@@ -148,8 +148,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code_of(error)
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # The program that read the output has ended, as `head` does; Python would complain again at its end.
+    except (BrokenPipeError, SystemExit) as error:
+        # The program that read the output has ended, as `head` does; Python would complain again at its end. Where a
+        # command was still printing, click has made an exit with 1 of it.
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
     except Exception as error:

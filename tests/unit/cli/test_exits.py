@@ -1,5 +1,8 @@
 """Exit codes and messages of failures."""
 
+import subprocess
+import sys
+
 import pytest
 import typer
 
@@ -78,3 +81,13 @@ def test_a_choice_that_is_near_is_named(capsys):
     near, _, far, _ = capsys.readouterr().err.splitlines()
     assert near.endswith("'FAILD' is not one of 'PENDING', 'FAILURE'; did you mean FAILURE?")
     assert far.endswith("'x' is not one of 'PENDING', 'FAILURE'.")
+
+
+@pytest.mark.parametrize("page", ["versioning", "settings"])
+def test_a_reader_that_ends_first_is_no_failure(page):
+    """One page is short, so that all of it is printed at the end; of the other a part is printed before."""
+    command = [sys.executable, "-m", "openlaunch.cli", "docs", page]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == Exit.PIPE_CLOSED
