@@ -94,7 +94,8 @@ class ProcessApart:
                 for each in args:
                     if isinstance(each, pickle.PickleBuffer):
                         each.release()
-                given.clear()
+                with suppress(BufferError):  # something else has a view of it
+                    given.clear()
             good, value, memory = channel.receive()
         except (OSError, EOFError):
             raise _why_ended(self.stop()) from None
