@@ -27,7 +27,10 @@ def found(record: T | None, what: str, code: str) -> T:
 async def find_bundle(store: Store, bundle_id: str, owner: str) -> BundleRecord:
     """Return the owner's bundle, or raise NotFound."""
     record = await store.read(lambda conn: bundle_store.get(conn, bundle_id, owner), owner)
-    return found(record, f"no bundle has the id {bundle_id!r}", "bundle_not_found")
+    hint = (
+        "" if bundle_id.startswith("bun_") else ": an id begins with bun_, and the list of bundles shows it"
+    )
+    return found(record, f"no bundle has the id {bundle_id!r}{hint}", "bundle_not_found")
 
 
 async def find_endpoint(store: Store, endpoint_id: str, owner: str) -> EndpointRecord:
