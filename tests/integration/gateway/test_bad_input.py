@@ -317,9 +317,9 @@ def test_a_wrong_wait_is_a_bad_request(raw, client, queue):
 def test_wrong_input_never_reaches_the_model(client, raw, tmp_path):
     seen = tmp_path / "seen"
 
-    def note(x):
+    def note(x, y):
         with seen.open("a") as file:
-            file.write(f"{x}\n")
+            file.write(f"{x} {y}\n")
 
     endpoint = client.deploy(note, name="in-note", request_schema=Point, **SMALL)
     for body in ({"args": {"x": "a", "y": 1}}, {"args": {}}, {"url": "http://127.0.0.1:1/", "args": {}}):

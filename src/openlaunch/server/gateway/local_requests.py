@@ -83,10 +83,13 @@ async def streamed(
             yield _read(memory.written)
             return
         left = memory.take().partition(END_OF_HEAD)[2]
+        at = 0
         while True:
-            *events, left = left.split(END_OF_EVENT)
-            for event in events:
+            while (end := left.find(END_OF_EVENT, at)) >= 0:
+                event, left = _cut(left, end)
+                at = 0
                 yield event
+            at = max(0, len(left) - len(END_OF_EVENT) + 1)
             if flow.write_paused:
                 flow.resume_writing()
                 exchange.on_writable()
@@ -101,6 +104,17 @@ async def streamed(
     finally:
         if not exchange.response_complete:
             services.lose(exchange)
+
+
+def _cut(events: bytearray, end: int) -> tuple[bytearray, bytearray]:
+    """Return an event that ends there, and what is behind it, of which the last event is not copied."""
+    behind = end + len(END_OF_EVENT)
+    if behind == len(events):
+        del events[end:]
+        return events, bytearray()
+    event = events[:end]
+    del events[:behind]  # no copy: a bytearray begins later from now on
+    return event, events
 
 
 def _head(line: str, headers: Mapping[str, str], body: bytearray) -> Head:

@@ -1,11 +1,20 @@
 """Messages of gRPC that take far more memory or time than they have bytes."""
 
 import json
+from base64 import b64encode
 
 import pytest
 
 from openlaunch.errors import BadRequest
-from openlaunch.server.gateway.grpc_messages import HEAD_BYTES, METHODS, body_of, infer_answer, parsed
+from openlaunch.server.gateway.grpc_messages import (
+    HEAD_BYTES,
+    METHODS,
+    PIECE_BYTES,
+    body_of,
+    infer_answer,
+    parsed,
+    stream_item,
+)
 from openlaunch_worker.tensors import HEADER
 
 Infer = METHODS["ModelInfer"].request
@@ -58,3 +67,19 @@ def test_an_answer_whose_outputs_lie_over_each_other_is_not_one(sizes):
     head = json.dumps({"model_name": "a", "model_version": "b", "outputs": outputs}).encode()
     with pytest.raises(ValueError, match="output"):
         infer_answer({HEADER: str(len(head))}, head + bytes(8))
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES // 4 * 3, PIECE_BYTES + 1])
+def test_an_item_of_a_stream_is_read_in_pieces(size):
+    tensor = {"name": "a", "datatype": "UINT8", "shape": [size], "parameters": {"binary_data_size": size}}
+    head = json.dumps({"model_name": "m", "model_version": "1", "outputs": [tensor]}).encode()
+    media_type = f"application/octet-stream; {HEADER}={len(head)}".encode()
+    item = b64encode(head + b"\1" * size + media_type + bytes([len(media_type)]))
+    (found,) = stream_item(memoryview(b'"%b"' % item)).raw_output_contents
+    assert found == b"\1" * size
+
+
+@pytest.mark.parametrize("item", [b"", b'"', b"[1]", b'"YQ', b'"Y"', b'"YQ==YQ=="', b'"\\u0059Q=="'])
+def test_an_item_that_is_not_base64_is_refused(item):
+    with pytest.raises(ValueError, match=r"JSON|base64|padding|data"):
+        stream_item(memoryview(item))
