@@ -90,8 +90,14 @@ class Workplace:
         await eventually(lambda: bool(self.exits))
         return self.exits[0][1]
 
-    async def said(self, word: str, worker_id: str = "w1") -> None:
-        await eventually(lambda: word in self.log(worker_id))
+    async def said(self, word: str, worker_id: str = "w1", times: int = 1) -> None:
+        try:
+            await eventually(lambda: self.log(worker_id).count(word) >= times)
+        except TimeoutError:
+            text = (
+                f"{worker_id} did not say {word!r} {times} times: {self.log(worker_id)!r}; ends: {self.exits}"
+            )
+            raise AssertionError(text) from None
 
 
 def local_engine(

@@ -53,7 +53,7 @@ def test_workers_end_with_their_nursery_and_the_next_one_has_a_new_one(
         os.kill(parent, signal.SIGKILL)
         assert await workplace.exit() == WorkerExit(code=None, signal=9)
         await engine.start(spec)
-        await eventually(lambda: workplace.log().count("up\n") == 2)
+        await workplace.said("up\n", times=2)
         assert parents(workplace) != [parent]
         await engine.close()
         await eventually(lambda: parents(workplace) == [])
