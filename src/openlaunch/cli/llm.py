@@ -11,7 +11,6 @@ from openlaunch.cli.endpoints import Timeout, Wait
 from openlaunch.cli.inputs import pairs
 from openlaunch.cli.output import Json, as_printed, emit, emit_rows, note, say_status, waiting, when
 from openlaunch.cli.settings import given, with_settings
-from openlaunch.client.operations import llm
 
 app = typer.Typer(help="Language models: endpoints that speak OpenAI.", no_args_is_help=True)
 
@@ -71,6 +70,8 @@ def deploy_llm(
 
     For example `openlaunch llm deploy chat --engine llamacpp --model file:///models/chat.gguf`.
     """
+    from openlaunch.client.operations.llm import DEFAULT_ROUTES  # help and version need no client
+
     args = {key: _value(value) for key, value in pairs(engine_arg or [], "--engine-arg").items()}
     look = f"openlaunch endpoints get {name}"
     with connect(context) as client, waiting(f"deploying {name} …", look) as update:
@@ -80,7 +81,7 @@ def deploy_llm(
             engine=engine,
             engine_args=args,
             requirements=requirement,
-            model_routes=route or llm.DEFAULT_ROUTES,
+            model_routes=route or DEFAULT_ROUTES,
             aliases=alias or (),
             sleeps=sleeps,
             wait=wait,
