@@ -43,6 +43,9 @@ PIECE_BYTES = 1024 * 1024
 
 _QUOTE = ord('"')
 _RAW = 7
+_RAW_OUTPUT, _INFER_RESPONSE = 6, 2
+"""Numbers of the fields `raw_output_contents` and, in answers of a stream, `infer_response`."""
+
 _MAX_SHIFT = 28
 
 _CONTENTS = {
@@ -222,16 +225,31 @@ def _decoded(text: memoryview) -> bytearray:
     return data
 
 
-def stream_item(item: memoryview) -> Any:
-    """Return the ModelInfer answer that an item of a stream is; raise anything where it is none."""
+class InferAnswer(NamedTuple):
+    """The answer of ModelInfer: a message, and tensors that are not copied into it."""
+
+    message: Any
+    tensors: Sequence[memoryview] = ()
+
+    def parts(self) -> Iterator[bytes | memoryview]:
+        """Yield the parts of the whole message's bytes."""
+        yield self.message.SerializeToString()
+        for tensor in self.tensors:
+            yield _prefix(_RAW_OUTPUT, len(tensor))
+            yield tensor
+
+
+def stream_item(item: memoryview) -> InferAnswer:
+    """Return the answer that an item of a stream is; raise anything where it is none."""
     tensors, media_type = split_binary(_decoded(item))
     return infer_answer(headers_of(media_type), tensors)
 
 
-def stream_answer(found: Any, *, is_last: bool) -> Any:
+def stream_answer(found: InferAnswer, *, is_last: bool) -> bytes:
     """Return the answer of ModelStreamInfer that says whether a further one belongs to the same request."""
-    found.parameters[FINAL].bool_param = is_last
-    return METHODS[STREAM].answer(infer_response=found)
+    found.message.parameters[FINAL].bool_param = is_last
+    parts = list(found.parts())
+    return b"".join([_prefix(_INFER_RESPONSE, sum(map(len, parts))), *parts])
 
 
 def failed_answer(request: Any, text: str) -> Any:
@@ -248,8 +266,8 @@ def wants_empty_end(request: Any) -> bool:
     return bool(wanted)
 
 
-def infer_answer(headers: Mapping[str, str], body: Body) -> Any:
-    """Return the ModelInfer answer that an answer over HTTP is; raise anything where it is none."""
+def infer_answer(headers: Mapping[str, str], body: Body) -> InferAnswer:
+    """Return the answer that an answer over HTTP is; raise anything where it is none."""
     at = int(headers.get(HEADER, len(body)))
     if at > HEAD_BYTES:
         raise ValueError(f"{at} bytes beside the tensors")
@@ -259,12 +277,22 @@ def infer_answer(headers: Mapping[str, str], body: Body) -> Any:
     answer = METHODS["ModelInfer"].answer(
         model_name=document["model_name"], model_version=document["model_version"], id=document.get("id", "")
     )
-    view = memoryview(body)
+    view, tensors = memoryview(body), []
     for each in document["outputs"]:
         answer.outputs.add(name=each["name"], datatype=each["datatype"], shape=each["shape"])
         end = at + each["parameters"]["binary_data_size"]
         if not at <= end <= len(body):  # or a few bytes would be copied again and again
             raise ValueError("an output that is not in the answer")
-        answer.raw_output_contents.append(bytes(view[at:end]))
+        tensors.append(view[at:end])
         at = end
-    return answer
+    return InferAnswer(answer, tensors)
+
+
+def _prefix(field: int, length: int) -> bytes:
+    """Return what stands before bytes of this length that are a field of a message."""
+    found = bytearray([field << 3 | 2])
+    while length > 127:
+        found.append(length & 127 | 128)
+        length >>= 7
+    found.append(length)
+    return bytes(found)

@@ -32,6 +32,7 @@ from openlaunch.server.gateway.grpc_messages import (
     METHODS,
     SERVICE,
     STREAM,
+    InferAnswer,
     Parsed,
     body_of,
     failed_answer,
@@ -314,7 +315,9 @@ class Calls:
         found = await self._of(context, asked)
         try:
             self._hold(context, len(found.body))
-            return await _made(len(found.body), lambda: _sent(infer_answer(found.headers, found.body)))
+            return await _made(
+                len(found.body), lambda: b"".join(infer_answer(found.headers, found.body).parts())
+            )
         except APIError as full:
             self._services.counts.refused(full)
             return await _abort(context, full.status, full.message, found.headers)
@@ -359,7 +362,7 @@ class Calls:
                     yield await _made(len(event), partial(_sent_of_stream, item, is_last=False))
         if empty_end:
             end = METHODS["ModelInfer"].answer(model_name=request.model_name, id=request.id)
-            yield _sent(stream_answer(end, is_last=True))
+            yield stream_answer(InferAnswer(end), is_last=True)
 
     async def _write(self, context: Any, answer: bytes) -> None:
         """Send an answer of a stream, which its caller has to read before long."""
@@ -434,12 +437,12 @@ def _sent(answer: Any) -> bytes:
     return answer if isinstance(answer, bytes) else bytes(answer.SerializeToString())
 
 
-def _sent_of_stream(make: Callable[[], Any], *, is_last: bool) -> bytes:
-    return _sent(stream_answer(make(), is_last=is_last))
+def _sent_of_stream(make: Callable[[], InferAnswer], *, is_last: bool) -> bytes:
+    return stream_answer(make(), is_last=is_last)
 
 
-def _of_tensors(make: Callable[..., Any], *given: Any) -> Any:
-    """Return the message that a worker's answer is; raise ServerError where it is none."""
+def _of_tensors(make: Callable[..., InferAnswer], *given: Any) -> InferAnswer:
+    """Return the answer that a worker's answer is; raise ServerError where it is none."""
     try:
         return make(*given)
     except _NO_ANSWER:

@@ -13,6 +13,7 @@ from openlaunch.server.gateway.grpc_messages import (
     body_of,
     infer_answer,
     parsed,
+    stream_answer,
     stream_item,
 )
 from openlaunch_worker.tensors import HEADER
@@ -75,8 +76,11 @@ def test_an_item_of_a_stream_is_read_in_pieces(size):
     head = json.dumps({"model_name": "m", "model_version": "1", "outputs": [tensor]}).encode()
     media_type = f"application/octet-stream; {HEADER}={len(head)}".encode()
     item = b64encode(head + b"\1" * size + media_type + bytes([len(media_type)]))
-    (found,) = stream_item(memoryview(b'"%b"' % item)).raw_output_contents
-    assert found == b"\1" * size
+    sent = stream_answer(stream_item(memoryview(b'"%b"' % item)), is_last=True)
+    answer = METHODS["ModelStreamInfer"].answer.FromString(sent).infer_response
+    assert list(answer.raw_output_contents) == [b"\1" * size]
+    assert (answer.model_name, answer.outputs[0].shape) == ("m", [size])
+    assert answer.parameters["triton_final_response"].bool_param
 
 
 @pytest.mark.parametrize("item", [b"", b'"', b"[1]", b'"YQ', b'"Y"', b'"YQ==YQ=="', b'"\\u0059Q=="'])
