@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, field_validator
 
 from openlaunch.wire.quantities import SizeText
+from openlaunch.wire.variables import check_start
 
 BUNDLE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
@@ -277,6 +278,14 @@ class CreateModelBundleRequest(BaseModel):
     metadata: dict[str, Any] | None = None
     schema_location: str
     flavor: Flavor
+
+    @field_validator("flavor")
+    @classmethod
+    def _can_start(cls, value: Flavor) -> Flavor:
+        # Here and not in the flavors, which are read from the store, too.
+        if isinstance(value, CommandFlavor | ImageFlavor):
+            check_start([*value.command, *getattr(value, "streaming_command", ())], value.env or {})
+        return value
 
 
 class DeleteModelBundleResponse(BaseModel):

@@ -64,6 +64,9 @@ class RecordSettings(BaseModel):
     days: float = Field(default=30, gt=0, le=3650, description="Days after which recordings are deleted.")
 
 
+MAX_GPUS = 10_000
+
+
 def _gpus(value: float) -> float:
     """Return whole numbers as such, and parts of one GPU; raise ValueError for anything between."""
     if value >= 1 or value == 0:
@@ -75,7 +78,7 @@ def _gpus(value: float) -> float:
     return value
 
 
-GpuCount = Annotated[float, Field(ge=0, le=10_000), AfterValidator(_gpus)]
+GpuCount = Annotated[float, Field(ge=0, le=MAX_GPUS), AfterValidator(_gpus)]
 """A number of GPUs, or a part of one, from 0.01 on."""
 
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.\[\]:_-]{1,250})$")]

@@ -1,14 +1,15 @@
 """Docker-image batch jobs: a container image that is run to its end; and their bundles, which say what is run."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from openlaunch.wire.batch_jobs import MAX_TIMEOUT_SECONDS, BatchJobStatus
 from openlaunch.wire.bundles import BUNDLE_NAME_PATTERN, ImageRepository, ImageTag
-from openlaunch.wire.endpoint_settings import GpuType
+from openlaunch.wire.endpoint_settings import MAX_GPUS, GpuType
 from openlaunch.wire.quantities import Cores, Size
+from openlaunch.wire.variables import check_start
 
 DEFAULT_RESOURCES = {"cpus": 1, "memory": "2Gi", "storage": "4Gi", "gpus": 0}
 
@@ -20,7 +21,7 @@ class DockerImageBatchJobResources(BaseModel):
 
     cpus: Cores | None = None
     memory: Size | None = None
-    gpus: int | None = Field(default=None, ge=0)
+    gpus: int | None = Field(default=None, ge=0, le=MAX_GPUS)
     gpu_type: GpuType | None = None
     storage: Size | None = None
     nodes_per_worker: int | None = Field(default=None, ge=1)
@@ -41,6 +42,11 @@ class CreateDockerImageBatchJobBundleRequest(BaseModel):
     )
     resource_requests: DockerImageBatchJobResources = DockerImageBatchJobResources()
     public: bool | None = Field(default=False, description="Recorded, without effect.")
+
+    @model_validator(mode="after")
+    def _can_start(self) -> Self:
+        check_start(self.command, self.env)
+        return self
 
 
 class CreateDockerImageBatchJobBundleResponse(BaseModel):

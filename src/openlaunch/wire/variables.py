@@ -1,6 +1,7 @@
 """Environment variables of workers: which names they may have, and how much there may be of them."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -44,10 +45,33 @@ def _check(variables: dict[str, str]) -> dict[str, str]:
 
 def check_value(name: str, value: str) -> None:
     """Refuse text that no environment can hold. The error does not show it."""
-    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if _impossible(value):
         raise ValueError(
             f"the value of {name} has a null or a lone surrogate in it, which no variable can hold"
         )
+
+
+def check_start(command: Sequence[str], env: Mapping[str, str]) -> None:
+    """Refuse a command and an environment with which no process could be started.
+
+    Raises:
+        ValueError: a word or a value has a null or a lone surrogate in it, or a variable has no possible name.
+    """
+    for number, word in enumerate(command, start=1):
+        if _impossible(word):
+            raise ValueError(
+                f"word {number} of the command has a null or a lone surrogate in it, which no command can have"
+            )
+    for name, value in env.items():
+        if not name or "=" in name or _impossible(name):
+            raise ValueError(
+                f"{name[:140]!r} is not the name of a variable: it may have no = and no null, and not be empty"
+            )
+        check_value(name, value)
+
+
+def _impossible(text: str) -> bool:
+    return "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 Variables = Annotated[dict[str, str], AfterValidator(_check)]

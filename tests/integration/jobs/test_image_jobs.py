@@ -198,6 +198,11 @@ def test_others_jobs_and_bundles_are_not_seen(client, hello):
         {"image_tag": "--privileged"},
         {"mount_location": "relative"},
         {"gpus": 1000},
+        {"gpus": 166639936580},
+        {"command": ["a\0b"]},
+        {"env": {"A=B": "1"}},
+        {"env": {"": "1"}},
+        {"env": {"A": "1\0"}},
         {"memory": "much"},
     ],
 )

@@ -159,6 +159,28 @@ def test_bad_names_of_bundles(name):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("command", ["a\0b"]),
+        ("command", ["\ud800"]),
+        ("env", {"A=B": "1"}),
+        ("env", {"": "1"}),
+        ("env", {"A\0": "1"}),
+        ("env", {"A": "1\0"}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["command", "runnable_image"])
+def test_what_no_process_could_be_started_with(kind, field, value):
+    kinds = {
+        "command": {"requirements": []},
+        "runnable_image": {"repository": "a", "tag": "1", "protocol": "http"},
+    }
+    flavor = {"flavor": kind, "command": ["serve"], **kinds[kind]}
+    CreateModelBundleRequest.model_validate(BUNDLE | {"flavor": flavor})
+    assert refused(CreateModelBundleRequest, BUNDLE | {"flavor": flavor | {field: value}}) == ["flavor"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
         ("python_version", "2.7"),
         ("python_version", "3.11.4"),
         ("requirements", [""]),

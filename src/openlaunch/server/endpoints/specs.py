@@ -1,7 +1,9 @@
 """From the settings of a request to an endpoint's specification; Unprocessable is raised for what is not allowed."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from openlaunch.controller.trial import Rule
 from openlaunch.errors import Unprocessable
@@ -11,8 +13,11 @@ from openlaunch.wire.bundles import ArtifactFlavor, ImageFlavor
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS
+from openlaunch.wire.misfits import said
 from openlaunch.wire.secrets import variable_of
 from openlaunch_worker.containers import is_by_name
+
+M = TypeVar("M", bound=BaseModel)
 
 _NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
 _FUNCTIONS = ("cloudpickle_artifact", "zip_artifact")
@@ -37,7 +42,7 @@ def new_spec(request: CreateModelEndpointRequest) -> EndpointSpec:
 def spec_of_job(resources: dict[str, Any]) -> EndpointSpec:
     """Return the specification of a job's workers, which is that of an endpoint with these settings."""
     others = {"name": "job", "model_bundle_id": "", "endpoint_type": "async", "metadata": {}, "labels": {}}
-    return new_spec(CreateModelEndpointRequest.model_validate(others | resources))
+    return new_spec(made_of(CreateModelEndpointRequest, others | resources))
 
 
 def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec:
@@ -154,6 +159,15 @@ def _refuse_unserved(settings: EndpointSettings) -> None:
             raise wrong_field(name, f"it is true, and {reason}: leave it out, or give false")
     if (nodes := getattr(settings, "nodes_per_worker", 1)) > 1:
         raise wrong_field("nodes_per_worker", f"it is {nodes}, a worker is on 1 node here")
+
+
+def made_of(kind: type[M], given: dict[str, Any]) -> M:
+    """Make what a request leads to. Raise Unprocessable where what it gives does not fit, or not together."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise wrong_field(".".join(map(str, first["loc"])) or "body", said(first)) from None
 
 
 def wrong_field(field: str, message: str) -> Unprocessable:

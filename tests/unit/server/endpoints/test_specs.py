@@ -8,7 +8,13 @@ from controller_simulation import make_record, make_spec
 from pydantic import ValidationError
 
 from openlaunch.errors import Unprocessable
-from openlaunch.server.endpoints.specs import changed_spec, needs_new_workers, new_spec, updated_spec
+from openlaunch.server.endpoints.specs import (
+    changed_spec,
+    needs_new_workers,
+    new_spec,
+    spec_of_job,
+    updated_spec,
+)
 from openlaunch.wire.endpoint_settings import Batching, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS
@@ -55,6 +61,15 @@ def test_gpus_are_whole_or_a_part_of_one(given, kept):
 def test_other_numbers_of_gpus_are_refused(given, said):
     with pytest.raises(ValidationError, match=said):
         create(gpus=given)
+
+
+@pytest.mark.parametrize(("field", "value"), [("gpus", 10**11), ("cpus", "many"), ("nodes_per_worker", 0)])
+def test_what_no_job_can_have_is_the_callers_fault_by_name(field, value):
+    resources = {"cpus": 1, "memory": "1Gi", "storage": "1Gi", "gpus": 0, "min_workers": 0}
+    wanted = resources | {"max_workers": 1, "per_worker": 1}
+    assert spec_of_job(wanted).max_workers == 1
+    with pytest.raises(Unprocessable, match=f"^{field}: "):
+        spec_of_job(wanted | {field: value})
 
 
 def test_values_are_normalised():

@@ -9,7 +9,7 @@ from openlaunch.server.control.routes.bundles import bundles_of, clone_bundle, l
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle
-from openlaunch.server.endpoints.specs import wrong_field
+from openlaunch.server.endpoints.specs import made_of, wrong_field
 from openlaunch.store.records import BundleRecord
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import (
@@ -76,7 +76,8 @@ def router(context: Context) -> ControlRouter:
 
 def _as_v2(body: CreateModelBundleV1Request) -> CreateModelBundleRequest:
     metadata = body.metadata or {}
-    return CreateModelBundleRequest.model_validate(
+    return made_of(
+        CreateModelBundleRequest,
         {
             "name": body.name,
             "metadata": metadata,
@@ -88,7 +89,7 @@ def _as_v2(body: CreateModelBundleV1Request) -> CreateModelBundleRequest:
                 "app_config": body.app_config,
                 "location": body.location,
             },
-        }
+        },
     )
 
 

@@ -4,10 +4,10 @@ They are endpoints like others, whose bundle is an engine's command, and whose m
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Response
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from openlaunch.client.engines import OFFLINE, command_of, engine_of, folder_of
@@ -19,7 +19,7 @@ from openlaunch.server.control.routes.bundles import store_bundle
 from openlaunch.server.control.routes.context import Caller, Context, User, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle, found, may_see
-from openlaunch.server.endpoints.specs import wrong_field
+from openlaunch.server.endpoints.specs import made_of, wrong_field
 from openlaunch.server.gateway.resolver import find_by_name
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
@@ -47,9 +47,6 @@ from openlaunch.wire.llm_endpoints import (
     ModelCard,
     UpdateLLMEndpointRequest,
 )
-from openlaunch.wire.misfits import said
-
-M = TypeVar("M", bound=BaseModel)
 
 CARD = "_llm"
 """The name of the card in an endpoint's metadata."""
@@ -102,7 +99,7 @@ def _add_changes(api: ControlRouter, context: Context) -> None:
         bundle_id = await _store(context, body.name, flavor, user.owner)
         settings |= {"name": body.name, "model_bundle_id": bundle_id, "endpoint_type": EndpointType.STREAMING}
         try:
-            request = _made(CreateModelEndpointRequest, settings)
+            request = made_of(CreateModelEndpointRequest, settings)
             endpoint = await context.endpoints.create(user.owner, request)
         except APIError:
             await context.store.write(lambda conn: bundle_store.delete(conn, bundle_id), user.owner)
@@ -144,7 +141,7 @@ def _add_changes(api: ControlRouter, context: Context) -> None:
             flavor = flavor.model_copy(update={"python_version": served.python_version})
         if body.force_bundle_recreation or flavor != served:
             settings["model_bundle_id"] = await _store(context, endpoint.name, flavor, owner)
-        await context.endpoints.update(owner, endpoint.id, _made(UpdateModelEndpointRequest, settings))
+        await context.endpoints.update(owner, endpoint.id, made_of(UpdateModelEndpointRequest, settings))
         return EndpointCreationResponse(endpoint_creation_task_id=endpoint.id)
 
     @api.delete(_ONE)
@@ -283,7 +280,7 @@ def _served(card: ModelCard, name: str) -> tuple[CommandFlavor, list[str]]:
             )
     engine, tag = engine_of(framework.value), card.inference_framework_image_tag
     aliases = [args["served_model_name"]] if "served_model_name" in args else []
-    flavor = _made(
+    flavor = made_of(
         CommandFlavor,
         {
             "flavor": "command",
@@ -298,15 +295,6 @@ def _served(card: ModelCard, name: str) -> tuple[CommandFlavor, list[str]]:
         },
     )
     return flavor, fetched
-
-
-def _made(kind: type[M], given: dict[str, Any]) -> M:
-    """Make what a request leads to. Raise Unprocessable where what it gives does not go together."""
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        raise wrong_field(".".join(map(str, first["loc"])) or "body", said(first)) from None
 
 
 async def _store(context: Context, name: str, flavor: CommandFlavor, owner: str) -> str:
