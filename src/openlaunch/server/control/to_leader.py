@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Final
@@ -25,6 +26,12 @@ from openlaunch_worker.http_response import ResponseParser
 
 SECONDS: Final = 30.0
 """Limit on an answer of the leader."""
+WAIT_SECONDS: Final = 10.0
+"""How long a request waits while nobody leads: up to 3 s after a leader was lost, and longer on a busy machine."""
+LOOK_SECONDS: Final = 0.1
+"""The time from one look for a leader to the next."""
+_REPEATED: Final = frozenset(("GET", "HEAD"))
+"""The methods of requests that are sent again where the leader was lost before it answered."""
 MAX_BODY_BYTES: Final = 64 * 1024
 """Limit on the body of a request that is passed on: the largest has a few fields."""
 
@@ -47,7 +54,8 @@ class ToLeader:
     """Passes on what this server can't answer while another one leads; `rest` answers all else.
 
     `knows` says whether a request has a good key. `reach` opens a connection to the leader for a client, with that
-    client's address; None: there is no way to it now, and `rest` says what it can.
+    client's address; None: there is no way to it now. For a while, a request waits for one, or until this server
+    leads itself; then `rest` says what it can.
     """
 
     def __init__(
@@ -73,14 +81,31 @@ class ToLeader:
 
     def _is_for_leader(self, scope: Scope) -> bool:
         led = not self._leads() and _LED.fullmatch(scope["path"]) is not None
-        return led and header(scope, PASSED_ON) is None and self._knows(scope)
+        return led and self._knows(scope)
 
     async def _is_answered(self, scope: Scope, body: bytes, send: Send) -> bool:
-        """Pass a request on; return False where there is nothing of an answer."""
+        """Pass a request on; return False where this server leads meanwhile, or nobody does for too long."""
+        # Passed on to this server, it came where it should: the agents know of a leader before that is ready.
+        here = header(scope, PASSED_ON) is not None
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not self._leads() and time.monotonic() < deadline:
+            transport = None if here else await self._way(scope)
+            if transport is not None:
+                if await self._is_passed_on(transport, scope, body, send):
+                    return True
+                if scope["method"] not in _REPEATED:
+                    return False
+            await asyncio.sleep(LOOK_SECONDS)
+        return False
+
+    async def _way(self, scope: Scope) -> asyncio.Transport | None:
         client = scope.get("client")
-        transport = await self._reach("" if client is None else str(client[0]), "", "")
-        if transport is None:
-            return False
+        return await self._reach("" if client is None else str(client[0]), "", "")
+
+    async def _is_passed_on(
+        self, transport: asyncio.Transport, scope: Scope, body: bytes, send: Send
+    ) -> bool:
+        """Pass a request on; return False where there is nothing of an answer."""
         answer = _Answer(send)
         try:
             async with asyncio.timeout(SECONDS):
