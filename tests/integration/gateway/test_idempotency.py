@@ -12,7 +12,7 @@ import pytest
 from server_driver import DEADLINE, SMALL, args, eventually, http, running
 
 from openlaunch import EndpointRequest
-from openlaunch.errors import BadRequest, Unprocessable, WorkerDied
+from openlaunch.errors import BadRequest, Unavailable, Unprocessable, WorkerDied
 
 INLINE = 1024
 
@@ -149,6 +149,18 @@ def test_a_pickled_answer_has_a_url_each_time(endpoint, runs):
     request = keyed("k-pickle", pickled=True, path=str(runs), value=[1, 2])
     assert [endpoint.predict(request).value for _ in range(2)] == [[1, 2], [1, 2]]
     assert times(runs) == 1
+
+
+def test_a_pickled_answer_that_has_no_place_is_an_error_and_is_tried_again(client, endpoint, runs):
+    request = keyed("k-full", pickled=True, path=str(runs), value=[1, 2])
+    results = client.server.data_dir / "artifacts" / "results"
+    if results.exists():
+        results.rename(results.with_name("away"))
+    results.touch()  # a file, in which no other file can be
+    with pytest.raises(Unavailable):
+        endpoint.predict(request)
+    results.unlink()
+    assert endpoint.predict(request).value == [1, 2]
 
 
 def test_keys_are_their_owners_own(client, runs):

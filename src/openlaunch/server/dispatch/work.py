@@ -10,6 +10,7 @@ from openlaunch.errors import APIError, DeadlineExceeded, ServerError, Unavailab
 from openlaunch.server.asgi import server_fault
 from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.server.prediction.deadlines import Deadlines
+from openlaunch.server.prediction.idempotency import Claim
 from openlaunch_worker.documents import About
 from openlaunch_worker.frames import MIN_CHUNK_BYTES, STREAM_WINDOW, Body, Flags, FrameError, Kind
 
@@ -72,6 +73,8 @@ class Work(ABC):
     """The kind of the frame that answers it."""
     first_item_after: float = 0.0
     """Of a stream, how many seconds it ran before its first item came."""
+    claim: Claim | None = None
+    """The claim of its Idempotency-Key, which each end but a worker's answer releases."""
 
     def __init__(self, body: Body, flags: Flags, deadline: float, deadlines: Deadlines | None = None) -> None:
         self.body = body
@@ -150,6 +153,8 @@ class Work(ABC):
     def count_end(self, error: APIError | None) -> None:
         """Count an end that is not a worker's answer; without an error, its client has gone."""
         self.numbers.ended_otherwise(error, self.began, self.started_at)
+        if self.claim is not None:
+            self.claim.release()
 
     def head(self, payload: Body) -> None:
         """Take the head of an answer. Raise `FrameError` if the worker may not send it."""
@@ -158,7 +163,7 @@ class Work(ABC):
     @property
     def idempotency(self) -> str | None:
         """What is the same when this runs again; None: it does not, or nothing tells that it is the same."""
-        return None
+        return None if self.claim is None else self.claim.name
 
     @property
     def kept(self) -> Kept | None:
@@ -228,6 +233,8 @@ class Work(ABC):
 
     def _fail_by(self, fault: Exception) -> None:
         error = server_fault(log, fault)
+        if self.claim is not None:
+            self.claim.release()
         try:
             self.broken(error)
         except Exception:

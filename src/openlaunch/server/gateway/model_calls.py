@@ -55,7 +55,6 @@ class ModelCall(StreamCall):
         payer: Payer,
         body: Body,
         deadline: float,
-        *,
         adds_usage: bool,
     ) -> None:
         """Take what is sent; `adds_usage`: the server has asked for the usage of a stream, and not the caller."""

@@ -29,7 +29,7 @@ from openlaunch.server.gateway.resumable import Replay
 from openlaunch.server.gateway.resumable_model_calls import ResumableModelCall, raw_events
 from openlaunch.server.gateway.sync_calls import submit
 from openlaunch.server.gateway.sync_routes import SyncRoutes, keyed_stream
-from openlaunch.server.prediction.idempotency import idempotency_key, keyed
+from openlaunch.server.prediction.idempotency import Claim, idempotency_key, keyed
 from openlaunch.server.prediction.inputs import (
     ModelInput,
     as_request,
@@ -40,6 +40,7 @@ from openlaunch.server.prediction.inputs import (
 )
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import QUICK_BYTES
+from openlaunch.store.answers import AnswerRecord
 from openlaunch.wire import routes
 from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
 from openlaunch_worker.frames import Body
@@ -185,23 +186,14 @@ class ModelRoutes:
         """Run a request with an Idempotency-Key, unless it has an answer already, which is given again."""
         if asked.is_stream:
             raise keyed_stream()
-        streams, answers, deadline = self._sync.streams, self._sync.answers, self._sync.deadline(lane, None)
+        answers, deadline = self._sync.answers, self._sync.deadline(lane, None)
         request = await keyed(key, f"{lane.endpoint.id}{route}", exchange.body)
-        if (stored := await answers.begin(caller.owner, request, deadline)) is not None:
-            await answer_again(exchange, answers, stored)
+        claim = await answers.begin(caller.owner, request, deadline)
+        if isinstance(claim, AnswerRecord):
+            await answer_again(exchange, answers, claim)
             return
-        answers.warn_of_second_run(caller.owner, request)
-        call = KeyedModelCall(
-            streams,
-            exchange,
-            Payer(self._budgets, lane, caller.account),
-            _sent(exchange, route, asked, asked.body),
-            deadline,
-            answers=answers,
-            tasks=self._tasks,
-            keyed=request,
-        )
-        submit(call, exchange, lane, call.owner, streams.deadlines)
+        claim.warn_of_second_run()
+        self._start(exchange, caller, route, asked, lane, asked.body, adds_usage=False, claim=claim)
 
     def _start(
         self,
@@ -214,17 +206,19 @@ class ModelRoutes:
         *,
         adds_usage: bool,
         resumes: str | None = None,
+        claim: Claim | None = None,
     ) -> None:
         """Give a request to a worker; `resumes` is the id of a stream that can be resumed."""
         streams, deadline = self._sync.streams, self._sync.deadline(lane, None)
         payer, sent = Payer(self._budgets, lane, caller.account), _sent(exchange, route, asked, body)
-        if resumes is None:
-            call = ModelCall(streams, exchange, payer, sent, deadline, adds_usage=adds_usage)
-        else:
+        common = streams, exchange, payer, sent, deadline, adds_usage
+        if claim is not None:
+            call: ModelCall = KeyedModelCall(*common).holding(claim, self._tasks)
+        elif resumes is not None:
             replay = Replay(resumes, caller.owner, lane.endpoint.id, split=raw_events)
-            call = ResumableModelCall(
-                streams, exchange, payer, sent, deadline, adds_usage=adds_usage, replay=replay
-            )
+            call = ResumableModelCall(*common).kept_in(replay)
+        else:
+            call = ModelCall(*common)
         submit(call, exchange, lane, call.owner, streams.deadlines)
         if asked.is_stream:
             streams.heartbeats.add(call)

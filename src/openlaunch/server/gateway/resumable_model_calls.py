@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from typing import Self
 
 from openlaunch.errors import APIError, BadRequest
-from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.dispatch.work import Sender
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.model_calls import ModelCall
 from openlaunch.server.gateway.model_exchange import ModelExchange
 from openlaunch.server.gateway.resumable import Replay
-from openlaunch.server.gateway.streams import RESUMED, Streams
+from openlaunch.server.gateway.streams import RESUMED
 from openlaunch.wire.sse import LAST_EVENT_ID
 from openlaunch_worker.frames import LARGE_BYTES, Body, Outcome
 
@@ -27,21 +27,12 @@ class ResumableModelCall(ModelCall):
 
     __slots__ = ("_is_away", "_replay")
 
-    def __init__(
-        self,
-        streams: Streams,
-        exchange: ModelExchange,
-        payer: Payer,
-        body: Body,
-        deadline: float,
-        *,
-        adds_usage: bool,
-        replay: Replay,
-    ) -> None:
-        super().__init__(streams, exchange, payer, body, deadline, adds_usage=adds_usage)
+    def kept_in(self, replay: Replay) -> Self:
+        """Have `replay` keep what is sent, before anything is."""
         self._replay = replay
         self._is_away = False
         self._headers = {**self._headers, LAST_EVENT_ID: replay.headers[LAST_EVENT_ID]}
+        return self
 
     def started(self, link: Sender, request_id: int) -> None:
         super().started(link, request_id)

@@ -1,7 +1,6 @@
 """Sync predictions: what happens when the worker has answered, or cannot."""
 
 import hashlib
-import logging
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -16,7 +15,7 @@ from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.deadlines import Deadlines
-from openlaunch.server.prediction.idempotency import Answers, Keyed, keyed
+from openlaunch.server.prediction.idempotency import Answers, Claim, keyed
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import MISFIT, SignedURLs, pickled_body, with_request_id
 from openlaunch.server.prediction.schemas import BundleSchemas
@@ -27,8 +26,6 @@ from openlaunch_worker.frames import Body, Flags, Outcome
 
 if TYPE_CHECKING:
     from openlaunch.server.dispatch.left_work import LeftWork
-
-log = logging.getLogger(__name__)
 
 _SUCCESS: Final = int(Outcome.SUCCESS)
 KEPT_BYTES: Final = 16 * 1024 * 1024
@@ -76,15 +73,16 @@ class Calls:
     ) -> Call | None:
         """Give a request to a worker, unless its Idempotency-Key has an answer already, which is given again."""
         request = await keyed(key, lane.endpoint.id, exchange.body)
-        stored = await self.answers.begin(owner, request, deadline)
-        if stored is None:
-            call = KeyedCall(self, exchange, predict_input, deadline, schemas, owner, request)
-            if not await self._take_up(call, exchange, lane):
-                self.answers.warn_of_second_run(owner, request)
-                submit(call, exchange, lane, owner, self.deadlines)
-            return call
-        await self.respond_again(exchange, stored)
-        return None
+        claim = await self.answers.begin(owner, request, deadline)
+        if isinstance(claim, AnswerRecord):
+            await self.respond_again(exchange, claim)
+            return None
+        call = KeyedCall(self, exchange, predict_input, deadline, schemas, owner)
+        call.claim = claim
+        if not await self._take_up(call, exchange, lane):
+            claim.warn_of_second_run()
+            submit(call, exchange, lane, owner, self.deadlines)
+        return call
 
     async def _take_up(self, call: "KeyedCall", exchange: Exchange, lane: Lane) -> bool:
         """Continue the request, if a server that is gone had sent it; return whether a node has it."""
@@ -211,33 +209,17 @@ class SyncCall(Call):
 class KeyedCall(SyncCall):
     """A sync request with an Idempotency-Key. Only what the model answered is stored: errors are tried again."""
 
-    __slots__ = ("_keyed",)
-
-    def __init__(
-        self,
-        calls: Calls,
-        exchange: Exchange,
-        predict_input: PredictInput,
-        deadline: float,
-        schemas: BundleSchemas,
-        owner: str,
-        keyed: Keyed,
-    ) -> None:
-        super().__init__(calls, exchange, predict_input, deadline, schemas, owner)
-        self._keyed = keyed
-
-    @property
-    def idempotency(self) -> str | None:
-        return f"{self._owner}\n{self._keyed.key}"
+    __slots__ = ("claim",)
+    claim: Claim
 
     @property
     def kept(self) -> Kept:
-        digest = hashlib.sha256(f"{self._owner}\n{self._keyed.key}\n".encode() + self._keyed.digest)
+        digest = hashlib.sha256(f"{self.claim.name}\n".encode() + self.claim.request.digest)
         return Kept(f"key-{digest.hexdigest()}", KEPT_BYTES, KEPT_SECONDS, KEPT_SECONDS)
 
     def answered(self, outcome: int, payload: Body) -> None:
         if outcome == Outcome.CANCELLED:
-            self._release()
+            self.claim.release()
             super().answered(outcome, payload)
         else:
             if outcome == Outcome.FAILURE:
@@ -245,25 +227,11 @@ class KeyedCall(SyncCall):
             self._calls.tasks.spawn(self._finish(outcome, payload), self._exchange)
 
     async def _finish(self, outcome: int, payload: Body) -> None:
-        calls, body, key = self._calls, payload, None
+        body, key = payload, None
         try:
-            if calls.needs_finishing(outcome):
+            if self._calls.needs_finishing(outcome):
                 body, key = await self._finished(outcome, payload)
-            await calls.answers.keep(self._owner, self._keyed, body, key)
-        except Unavailable as error:
-            log.error("an answer is given without being stored under its Idempotency-Key: %s", error)
+            await self.claim.keep(body, key)
         finally:
-            self._release()
+            self.claim.release()
         self._exchange.respond(body)
-
-    def failed(self, error: APIError) -> None:
-        self._release()
-        super().failed(error)
-
-    def gone(self) -> None:
-        if not self.cancelled:
-            self._release()
-        super().gone()
-
-    def _release(self) -> None:
-        self._calls.answers.release(self._owner, self._keyed)

@@ -62,24 +62,56 @@ def _digest(endpoint_id: str, body: Body) -> bytes:
     return digest.digest()
 
 
-@dataclass(slots=True)
-class _Running:
-    """A request that is being answered, for those that come with the same key."""
+class Claim:
+    """The right to run the request of a key: others with the same key wait until it is released.
 
-    digest: bytes
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    claim: AnswerRecord | None = None
-    """What other servers of the cluster know it by, until its answer is stored."""
-    again: bool = False
-    """Whether a server that is gone may have run it."""
+    If the model answered, `keep` comes before `release`.
+    """
+
+    def __init__(self, answers: "Answers", owner: str, request: Keyed) -> None:
+        self.owner = owner
+        self.request = request
+        self.ended = asyncio.Event()
+        self.record: AnswerRecord | None = None
+        """What other servers of the cluster know it by, until its answer is stored."""
+        self.again = False
+        """Whether a server that is gone may have run it."""
+        self._answers = answers
+
+    @property
+    def name(self) -> str:
+        """What no other request of the server has while this one runs."""
+        return f"{self.owner}\n{self.request.key}"
+
+    async def keep(self, body: Body, pickle_key: str | None = None) -> None:
+        """Store an answer: its body, or the artifact that the pickled result is.
+
+        It is on disk when this returns. Where it can't be stored, the log says so, and it can be given all the same.
+        """
+        try:
+            await self._answers.keep(self.owner, self.request, body, pickle_key)
+            self.record = None
+        except Unavailable as error:
+            log.error("an answer is given without being stored under its Idempotency-Key: %s", error)
+
+    def warn_of_second_run(self) -> None:
+        """Say in the log that the model may have run already for the request, which is about to be run."""
+        if self.again:
+            text = "a request with an Idempotency-Key of %s is run; it may have run at a server that is gone"
+            log.warning(text, self.owner)
+
+    def release(self) -> None:
+        """End the request, so that those that wait for it look again. Harmless when called twice."""
+        if not self.ended.is_set():
+            self.ended.set()
+            self._answers.released(self)
 
 
 class Answers:
     """The answers to sync requests with keys: on disk, until they expire. Used in the event loop's thread.
 
     With the name of this server in its cluster, requests are claimed in the store before they run, so that other
-    servers wait for the answer. A request for which `begin` returns no answer must be run and then ended with
-    `release`; if the model answered, `keep` comes before.
+    servers wait for the answer.
     """
 
     def __init__(
@@ -93,17 +125,17 @@ class Answers:
         self._background = BackgroundTasks(
             "a claim could not be given up: other servers wait for its answer until the request's deadline"
         )
-        self._running: dict[tuple[str, str], _Running] = {}
+        self._running: dict[tuple[str, str], Claim] = {}
 
-    async def begin(self, owner: str, request: Keyed, deadline: float) -> AnswerRecord | None:
-        """Return the stored answer, after waiting for one that is being made; None: the request is to be run.
+    async def begin(self, owner: str, request: Keyed, deadline: float) -> AnswerRecord | Claim:
+        """Return the stored answer, after waiting for one that is being made, or the claim to run the request.
 
         Raises:
             Unprocessable: the key was used for another request.
             DeadlineExceeded: the first request with this key still runs at `deadline`, on the loop's clock.
         """
         while (running := self._running.get((owner, request.key))) is not None:
-            if running.digest != request.digest:
+            if running.request.digest != request.digest:
                 raise key_reused(request.key)
             try:
                 async with asyncio.timeout_at(deadline):
@@ -111,22 +143,22 @@ class Answers:
             except TimeoutError:
                 text = "the deadline passed while the first request with this Idempotency-Key ran"
                 raise DeadlineExceeded(text) from None
-        running = self._running[owner, request.key] = _Running(request.digest)
+        claim = self._running[owner, request.key] = Claim(self, owner, request)
         try:
-            answer = await self._find(running, owner, request, deadline)
+            answer = await self._find(claim, deadline)
             if answer is not None and answer.digest != request.digest:
                 raise key_reused(request.key)
         except BaseException:
-            self.release(owner, request)
+            claim.release()
             raise
-        if answer is not None:
-            self.release(owner, request)
+        if answer is None:
+            return claim
+        claim.release()
         return answer
 
-    async def _find(
-        self, running: _Running, owner: str, request: Keyed, deadline: float
-    ) -> AnswerRecord | None:
+    async def _find(self, claim: Claim, deadline: float) -> AnswerRecord | None:
         """Return the stored answer, of another request too; None: none is stored, or made at another server."""
+        owner, request = claim.owner, claim.request
         if self._server is None:
             now = clock.now()
             return await self._store.read(lambda conn: answers.get(conn, owner, request.key, now), owner)
@@ -135,12 +167,12 @@ class Answers:
             now, left = clock.now(), deadline - self._loop.time()
             expires_at = now + max(left, 0) + KEEP_SECONDS
             mine = AnswerRecord(owner, request.key, request.digest, expires_at, server=self._server)
-            running.claim = mine
+            claim.record = mine
             claimed = await self._store.write(lambda conn: answers.claim(conn, mine, now), owner)  # noqa: B023
-            running.again = claimed.again
+            claim.again = claimed.again
             if (found := claimed.found) is None:
                 return None
-            running.claim = None
+            claim.record = None
             if found.server is None or found.digest != request.digest:
                 return found
             if left <= pause:
@@ -149,14 +181,8 @@ class Answers:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_LOOK_SECONDS)
 
-    def warn_of_second_run(self, owner: str, request: Keyed) -> None:
-        """Say in the log that the model may have run already for a request that is about to be run."""
-        if (running := self._running.get((owner, request.key))) is not None and running.again:
-            text = "a request with an Idempotency-Key of %s is run; it may have run at a server that is gone"
-            log.warning(text, owner)
-
     async def keep(self, owner: str, request: Keyed, body: Body, pickle_key: str | None) -> None:
-        """Store an answer: its body, or the artifact that the pickled result is. It is on disk when this returns."""
+        """Store an answer, for `Claim.keep`."""
         key = pickle_key
         if key is None and len(body) > self._settings.inline_bytes:
             key = f"answers/{secrets.token_hex(16)}.json"
@@ -170,16 +196,12 @@ class Answers:
             body=bytes(body) if key is None else None,
         )
         await self._store.write(lambda conn: answers.put(conn, record, self._server), record.owner)
-        if (running := self._running.get((owner, request.key))) is not None:
-            running.claim = None
 
-    def release(self, owner: str, request: Keyed) -> None:
-        """End the request, so that those that wait for it look again. Harmless when called twice."""
-        running = self._running.pop((owner, request.key), None)
-        if running is not None:
-            running.ended.set()
-            if running.claim is not None:
-                self._background.spawn(self._give_up(running.claim))
+    def released(self, claim: Claim) -> None:
+        """Forget a claim, for `Claim.release`."""
+        del self._running[claim.owner, claim.request.key]
+        if claim.record is not None:
+            self._background.spawn(self._give_up(claim.record))
 
     async def _give_up(self, claim: AnswerRecord) -> None:
         """Let other servers run the request, which has no answer; where that is not stored, the claim expires."""

@@ -61,7 +61,7 @@ def exchange():
 
 @pytest.fixture
 def call(exchange):
-    return ModelCall(Streams(), exchange, Payer(), b"{}", 0.0, adds_usage=False)
+    return ModelCall(Streams(), exchange, Payer(), b"{}", 0.0, False)
 
 
 def head(status, kind="application/json"):
