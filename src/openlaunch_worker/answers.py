@@ -10,9 +10,13 @@ from typing import Any, Final
 
 from openlaunch_worker.dataframes import is_frame
 from openlaunch_worker.failures import Refusal
-from openlaunch_worker.frames import MAX_PAYLOAD, Flags
+from openlaunch_worker.files import PARTS
+from openlaunch_worker.frames import MAX_PAYLOAD, Flags, Outcome, end_of_parts
 from openlaunch_worker.values import (
+    PARTS_OF,
     Binary,
+    Parts,
+    apart,
     binary_of,
     check_keys,
     looks_numbered,
@@ -20,6 +24,7 @@ from openlaunch_worker.values import (
     plain,
     table_of,
     typed,
+    typed_apart,
     with_text_keys,
 )
 
@@ -34,7 +39,6 @@ TAIL: Final = b'}, "traceback": null, "status_code": 200}'
 _EVENT_HEAD: Final = b"data: " + HEAD
 _EVENT_TAIL: Final = TAIL + b"\n\n"
 
-_careful: Final = json.JSONEncoder(allow_nan=False, default=plain)
 _to_string: Final = json.encoder.encode_basestring_ascii
 
 
@@ -60,22 +64,29 @@ def _encoder(default: Callable[[Any], Any]) -> Callable[[Any, int], Iterable[str
         return None
 
 
-_quick: Final = _encoder(plain)
-_quick_typed: Final = _encoder(typed)
-_careful_typed: Final = json.JSONEncoder(allow_nan=False, default=typed)
+class _Writer:
+    """Writes values as JSON; `instead` gives what stands for those that JSON does not have."""
+
+    def __init__(self, instead: Callable[[Any], Any]) -> None:
+        self.instead = instead
+        self._quick = _encoder(instead)
+        self._careful = json.JSONEncoder(allow_nan=False, default=instead)
+
+    def write(self, value: Any) -> str:
+        if (quick := self._quick) is None:
+            return self._careful.encode(value)
+        try:
+            return "".join(quick(value, 0))
+        except MemoryError:
+            raise
+        except Exception:
+            return self._careful.encode(value)  # it says what is wrong
 
 
-def _to_json(value: Any, as_typed: bool = False) -> str:
-    quick = _quick_typed if as_typed else _quick
-    careful = _careful_typed if as_typed else _careful
-    if quick is None:
-        return careful.encode(value)
-    try:
-        return "".join(quick(value, 0))
-    except MemoryError:
-        raise
-    except Exception:
-        return careful.encode(value)  # it says what is wrong
+_PLAIN: Final = _Writer(plain)
+_TYPED: Final = _Writer(typed)
+_APART: Final = _Writer(apart)
+_TYPED_APART: Final = _Writer(typed_apart)
 
 
 _PICKLE_HINT: Final = "return JSON types, or ask for the result with return_pickled=True"
@@ -87,7 +98,7 @@ def success(value: Any, max_bytes: int, as_typed: bool = False) -> bytes:
 
     Raise `Refusal` if it is not JSON, or larger than `max_bytes`.
     """
-    text = _encode(value, "return value", _PICKLE_HINT, max_bytes, as_typed)
+    text = _encode(value, "return value", _PICKLE_HINT, max_bytes, _TYPED if as_typed else _PLAIN)
     string = _to_string(text)
     del text  # of a large value, as few copies as can be
     data = string.encode()
@@ -95,9 +106,32 @@ def success(value: Any, max_bytes: int, as_typed: bool = False) -> bytes:
     return b"".join((HEAD, data, TAIL))
 
 
+def in_parts(value: Any, max_bytes: int, as_typed: bool) -> tuple[Outcome, bytes]:
+    """Return the answer that `success` gives, or one with what is bytes in the value in front of its JSON."""
+    parts = Parts()
+    before = PARTS_OF.set(parts)
+    try:
+        writer = _TYPED_APART if as_typed else _APART
+        text = _encode(value, "return value", _PICKLE_HINT, max_bytes, writer)
+    finally:
+        PARTS_OF.reset(before)
+    if not parts.found:
+        return Outcome.SUCCESS, b"".join((HEAD, _to_string(text).encode(), TAIL))
+    pieces = [each.data for each in parts.found]
+    _check_size(len(text) + sum(map(len, pieces)), "return value", max_bytes)
+    document = parts.document(text)
+    return Outcome.BINARY, b"".join((*pieces, end_of_parts(document), _named(PARTS)))
+
+
+def _named(media_type: str) -> bytes:
+    """Return what stands behind bytes that are answered as they are."""
+    name = media_type.encode("ascii", "replace")[:255]
+    return name + bytes((len(name),))
+
+
 def event(item: Any, max_bytes: int, as_typed: bool = False) -> bytes:
     """Return the event with an item, as `success` has it; raises what that does."""
-    text = _encode(item, "item", _STREAM_HINT, max_bytes, as_typed)
+    text = _encode(item, "item", _STREAM_HINT, max_bytes, _TYPED if as_typed else _PLAIN)
     return b"".join((_EVENT_HEAD, text.encode(), _EVENT_TAIL))
 
 
@@ -110,8 +144,7 @@ def binary(value: Any, max_bytes: int, accepts: int) -> bytes | None:
     else:
         return None
     _check_size(sum(map(len, pieces)), "return value", max_bytes)
-    media_type = kind.encode("ascii", "replace")[:255]
-    return b"".join((*pieces, media_type, bytes((len(media_type),))))
+    return b"".join((*pieces, _named(kind)))
 
 
 def _binary(value: Any, accepts: int) -> Binary | None:
@@ -141,7 +174,7 @@ def _form(value: Any, max_bytes: int) -> tuple[list[bytes], str] | None:
     return form_of(
         value,
         lambda each: binary_of(each) or npy_of(each) or (_of_table(each) if is_frame(each) else None),
-        lambda each: _encode(each, "part of the return value", _PICKLE_HINT, max_bytes, False),
+        lambda each: _encode(each, "part of the return value", _PICKLE_HINT, max_bytes, _PLAIN),
     )
 
 
@@ -167,20 +200,20 @@ def failure_event(text: str, status_code: int, error: Mapping[str, str] | None =
 
 def partial_value(value: Any) -> bytes:
     """Return a value that comes before the answer as JSON. Raise `Refusal` if it is not."""
-    return _encode(value, "partial value", "give JSON types", MAX_PAYLOAD, False).encode()
+    return _encode(value, "partial value", "give JSON types", MAX_PAYLOAD, _PLAIN).encode()
 
 
-def _encode(value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) -> str:
+def _encode(value: Any, what: str, hint: str, max_bytes: int, writer: _Writer) -> str:
     try:
-        text = _to_json(value, as_typed)
+        text = writer.write(value)
     except MemoryError:
         raise
     except Exception as error:
         # Anything may be raised here: a subclass of dict or float can bring its own methods.
         if not str(error).startswith("keys must be"):
             raise Refusal(_not_json(value, what, hint, error)) from None
-        value = _with_text_keys(value, what, hint, as_typed)
-        text = _to_json(value)
+        value = _with_text_keys(value, what, hint, writer)
+        text = _PLAIN.write(value)
     if len(text) > max_bytes:
         _check_size(len(text), what, max_bytes)
     if '": ' in text and looks_numbered(text) is not None:
@@ -188,9 +221,11 @@ def _encode(value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) ->
     return text
 
 
-def _with_text_keys(value: Any, what: str, hint: str, as_typed: bool) -> Any:
+def _with_text_keys(value: Any, what: str, hint: str, writer: _Writer) -> Any:
+    if (parts := PARTS_OF.get(None)) is not None:
+        parts.found.clear()  # those of the try before
     try:
-        return with_text_keys(value, typed if as_typed else plain)
+        return with_text_keys(value, writer.instead)
     except Exception as error:
         raise Refusal(_not_json(value, what, hint, error)) from None
 

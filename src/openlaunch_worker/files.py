@@ -15,7 +15,10 @@ OCTETS: Final = "application/octet-stream"
 NPY: Final = "application/x-npy"
 ARROW: Final = "application/vnd.apache.arrow.stream"
 PARTS: Final = "application/vnd.openlaunch.parts"
-"""The type of a body as `frames.with_parts` has it, which our client sends."""
+"""The type of a body as `frames.with_parts` has it, which our client sends and reads."""
+
+ACCEPT_PARTS: Final = f"application/json, {PARTS}"
+"""The Accept header of a client that reads them."""
 
 MAX_NAME: Final = 100
 MAX_NAME_BYTES: Final = 200

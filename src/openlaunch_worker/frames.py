@@ -104,6 +104,7 @@ class Flags(IntFlag):
     PARTS: the body is bytes with a document behind them, as `with_parts` has it.
     BINARY: bytes, files and images may be answered as they are; NPY: arrays, too; ARROW: tables, too.
     MULTIPART: several values may be answered as parts.
+    IN_PARTS: what is bytes in a value may stand in front of its JSON.
     """
 
     NONE = 0
@@ -116,7 +117,8 @@ class Flags(IntFlag):
     NPY = 64
     ARROW = 128
     MULTIPART = 256
-    ACCEPTS = BINARY | NPY | ARROW | MULTIPART
+    IN_PARTS = 512
+    ACCEPTS = BINARY | NPY | ARROW | MULTIPART | IN_PARTS
 
 
 class Outcome(IntEnum):
@@ -157,10 +159,14 @@ def request_head(request_id: int, flags: int, seconds: float, size: int) -> byte
 def with_parts(body: Body, document: bytes) -> Body:
     """Return a body with a document behind it that says what is where in it; a large body is changed in its place."""
     if isinstance(body, bytearray):
-        body += document
-        body += CREDIT_BODY.pack(len(document))
+        body += end_of_parts(document)
         return body
-    return b"%b%b%b" % (body, document, CREDIT_BODY.pack(len(document)))
+    return b"%b%b" % (body, end_of_parts(document))
+
+
+def end_of_parts(document: bytes) -> bytes:
+    """Return what `with_parts` puts behind a body."""
+    return document + CREDIT_BODY.pack(len(document))
 
 
 def document_behind(body: bytes | memoryview) -> bytes | memoryview:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from openlaunch_worker import answers, tensors
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal, Unserved, explain, user_traceback
-from openlaunch_worker.frames import Kind, Outcome
+from openlaunch_worker.frames import Flags, Kind, Outcome
 from openlaunch_worker.interrupts import Interrupts
 from openlaunch_worker.jobs import Job, Stop
 from openlaunch_worker.log_allowance import Allowance
@@ -21,6 +21,7 @@ STOPPED: Final = (Outcome.CANCELLED, b"")
 MISSED_SECONDS: Final = 1.0
 """How long a bundle's server that nothing listens for may take to end, which says more of why."""
 _UNSERVED: Final = Outcome.UNSERVED
+_IN_PARTS: Final = int(Flags.IN_PARTS)
 _NO_SERVER: Final = "nothing listens on the port of its server any longer"
 _FAILED: Final = 500
 _EXPIRED: Final = 504
@@ -75,6 +76,8 @@ class JobsInFlight:
             return Outcome.PICKLED, answers.pickled(value, most)
         if job.accepts and job.tensors is not None:
             return Outcome.BINARY, tensors.answer(value, job.tensors, most)
+        if job.accepts & _IN_PARTS:
+            return answers.in_parts(value, most, job.typed)
         if job.accepts and (binary := answers.binary(value, most, job.accepts)) is not None:
             return Outcome.BINARY, binary
         return Outcome.SUCCESS, answers.success(value, most, job.typed)

@@ -5,11 +5,13 @@ Types are known by what they have, or looked for among the modules that are load
 
 import base64
 import json
+import os
 import re
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Set, ValuesView
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from io import BytesIO
@@ -95,11 +97,55 @@ def sent(value: Any) -> Any:
 
 def typed(value: Any) -> Any:
     """Return the same as `sent`; a table is a URL where pyarrow is there."""
-    found = None
+    found = _typed_binary(value)
+    return plain(value) if found is None else found.data_url()
+
+
+def _typed_binary(value: Any) -> Binary | None:
     if is_frame(value):
         with suppress(ValueError):
-            found = table_of(value)
-    return sent(value) if found is None else found.data_url()
+            return table_of(value)
+    return binary_of(value) or npy_of(value)
+
+
+class Parts:
+    """What stands beside the JSON of a value as bytes, and the texts in its place."""
+
+    def __init__(self) -> None:
+        self.found: list[Binary] = []
+        self.mark = ""
+        """What these texts begin with; chosen by chance, so that no other text of the value is taken for one."""
+
+    def put(self, binary: Binary) -> str:
+        """Take bytes, and return the text in their place."""
+        self.mark = self.mark or os.urandom(16).hex()
+        self.found.append(binary)
+        return f"{self.mark}{len(self.found) - 1}"
+
+    def document(self, text: str) -> bytes:
+        """Return what stands behind the bytes: the value's JSON, and what is where."""
+        parts, at = [], 0
+        for data, media_type, kind, name in self.found:
+            parts.append([at, at + len(data), media_type, kind, name])
+            at += len(data)
+        about = json.dumps({"mark": self.mark, "parts": parts})
+        return f'{about[:-1]}, "value": {text}}}'.encode()
+
+
+PARTS_OF: Final[ContextVar[Parts]] = ContextVar("parts_of")
+"""Those of the value that is written."""
+
+
+def apart(value: Any) -> Any:
+    """Return the same as `plain`; bytes, files and images are parts."""
+    found = binary_of(value)
+    return plain(value) if found is None else PARTS_OF.get().put(found)
+
+
+def typed_apart(value: Any) -> Any:
+    """Return the same as `typed`; what is a URL there is a part."""
+    found = _typed_binary(value)
+    return plain(value) if found is None else PARTS_OF.get().put(found)
 
 
 def plain(value: Any) -> Any:

@@ -150,9 +150,14 @@ def asked(request: Request, read: Callable[[bytes], T]) -> Flow[T]:
 
 def answered(request: Request, read: Callable[[bytes], T]) -> Flow[tuple[T, Response]]:
     """Do as `asked` does, and return the answer itself, too."""
+    return (yield from answered_with(request, lambda response: (read(response.body), response)))
+
+
+def answered_with(request: Request, read: Callable[[Response], T]) -> Flow[T]:
+    """Do as `asked` does; `read` gets the whole answer."""
     response = yield from call(request)
     try:
-        return read(response.body), response
+        return read(response)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         kind = response.headers.get("content-type", "")
         raise ConnectionFailed(

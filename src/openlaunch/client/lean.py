@@ -233,7 +233,7 @@ class LeanTransport:
         """Whether there is another server, to which what may be sent twice goes where this one stands still."""
         self._host = parts.netloc
         self._prefix = parts.path
-        self._block = self._head_of(Request("POST", "/", b"{}"))
+        self._block = self._head_of(Request("POST", "/", b"{}", prediction=True))
         self._pool = pool
         self._close = close
 

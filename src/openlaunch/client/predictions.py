@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from openlaunch.client.effects import IDEMPOTENCY_KEY, json_body
+from openlaunch.client.effects import IDEMPOTENCY_KEY, Response, json_body
 from openlaunch.client.http11 import check_name, check_value
 from openlaunch.errors import ForeignURL, PredictionFailed, StreamInterrupted, TaskCancelled
 from openlaunch.wire.failures import reason_of
 from openlaunch.wire.sse import SSEParser
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
 from openlaunch_worker.files import PARTS
+
+if TYPE_CHECKING:
+    from openlaunch.client.types import ValueInParts
 
 DONE = frozenset({"SUCCESS", "FAILURE"})
 _MARK = ";type="
@@ -194,7 +197,7 @@ def callback_auth(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a prediction ended, or that it has not: `result` is JSON text."""
+    """How a prediction ended, or that it has not: its value is JSON text, `result`, or in `parts`."""
 
     status: str
     result_url: str | None = None
@@ -203,6 +206,7 @@ class Answer:
     status_code: int | None = None
     reason: str = field(default="", repr=False)
     request_id: str | None = None
+    parts: "ValueInParts | None" = field(default=None, repr=False)
 
     @property
     def done(self) -> bool:
@@ -265,6 +269,15 @@ def read_answer(body: bytes) -> Answer:
     return parse_answer(document)
 
 
+def answer_of(response: Response) -> Answer:
+    """Read the answer of a sync request. Raises ValueError where it has none."""
+    if response.headers.get("content-type") != PARTS:
+        return read_answer(response.body)
+    from openlaunch.client.types import ValueInParts  # most results are JSON
+
+    return Answer("SUCCESS", status_code=200, parts=ValueInParts(response.body))
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a task is: a fraction from 0 to 1, and what it does, in its function's words."""
@@ -318,6 +331,7 @@ class ResponseFields:
 
     _pickle_asked = False
     _reason = ""
+    _parts: "ValueInParts | None" = None
     request_id: str | None = None
 
     @classmethod
@@ -326,6 +340,7 @@ class ResponseFields:
         response = cls(
             client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
         )
+        response._parts = answer.parts
         response._pickle_asked = return_pickled
         if answer.status == "FAILURE":
             response._reason, response.request_id = answer.reason, answer.request_id
@@ -343,9 +358,20 @@ class ResponseFields:
         self.client = client
         self.status = status
         self.result_url = result_url
-        self.result = result
+        self._result = result
         self.traceback = traceback
         self.status_code = status_code
+
+    @property
+    def result(self) -> str | None:
+        """What the predict function returned, as JSON text."""
+        if self._result is None and self._parts is not None:
+            self._result = self._parts.json()
+        return self._result
+
+    @result.setter
+    def result(self, text: str | None) -> None:
+        self._result = text
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the client out of a pickle or copy, unless the value is still to be downloaded."""
@@ -378,10 +404,12 @@ class ResponseFields:
         answer.raise_for_status()
 
     def _json_value(self) -> Any:
-        if self.result is None:
+        if self._parts is not None:
+            return self._parts.value()
+        if self._result is None:
             return None
-        value = json.loads(self.result)
-        if _MARK in self.result:
+        value = json.loads(self._result)
+        if _MARK in self._result:
             from openlaunch.client.types import restored  # most results are JSON
 
             return restored(value)

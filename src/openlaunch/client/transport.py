@@ -17,6 +17,7 @@ from openlaunch.client.effects import Request, Response
 from openlaunch.client.http11 import UnusableAnswer
 from openlaunch.client.retry import TransportFailure
 from openlaunch.errors import ConfigurationError, PayloadTooLarge
+from openlaunch_worker.files import ACCEPT_PARTS
 
 USER_AGENT = f"openlaunch/{version('openlaunch')}"
 CONNECT_SECONDS = 10.0
@@ -86,6 +87,8 @@ class Target:
         if request.signed:
             return {"accept-encoding": "identity", "user-agent": USER_AGENT, **request.headers}
         headers = {**self.headers, **request.headers}
+        if request.prediction:
+            headers.setdefault("accept", ACCEPT_PARTS)
         if request.body is not None:
             headers.setdefault("content-type", "application/json")
         return headers

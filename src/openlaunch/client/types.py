@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 from openlaunch_worker.dataframes import frame_of
 from openlaunch_worker.files import File
-from openlaunch_worker.frames import with_parts
-from openlaunch_worker.values import binary_of, check_keys, looks_numbered, npy_of, sent
+from openlaunch_worker.frames import document_behind, with_parts
+from openlaunch_worker.values import Binary, binary_of, check_keys, looks_numbered, npy_of, sent
 
 _SENT = re.compile(r"data:([^,]*?);type=([a-z]+)(?:;name=([^;,]*))?;base64,")
 
@@ -71,23 +71,72 @@ def _places(name: str, given: Any) -> list[tuple[list[Any], Any]]:
 
 def restored(value: Any) -> Any:
     """Return a value of an answer with the bytes, files, images and arrays that a worker has put into it."""
+    return _with_texts(value, _of_url)
+
+
+def _with_texts(value: Any, instead: Callable[[str], Any]) -> Any:
+    """Return a value of JSON with something else in place of each text."""
     if isinstance(value, str):
-        found = _SENT.match(value)
-        return value if found is None else _made(found, value[found.end() :], value)
+        return instead(value)
     if isinstance(value, list):
-        return [restored(each) for each in value]
+        return [_with_texts(each, instead) for each in value]
     if isinstance(value, dict):
-        return {key: restored(each) for key, each in value.items()}
+        return {key: _with_texts(each, instead) for key, each in value.items()}
     return value
 
 
-def _made(found: re.Match[str], text: str, whole: str) -> Any:
+def _of_url(whole: str) -> Any:
+    if (found := _SENT.match(whole)) is None:
+        return whole
     make = _MAKERS.get(found[2])
     try:
-        data = base64.b64decode(text, validate=True)
+        data = base64.b64decode(whole[found.end() :], validate=True)
     except ValueError:
         return whole
     return whole if make is None else make(File(data, name=unquote(found[3] or ""), media_type=found[1]))
+
+
+class ValueInParts:
+    """A value in an answer whose bytes are in front of its JSON, as `openlaunch_worker.values.Parts` has it.
+
+    Raises ValueError where the answer is not such a one.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        document = json.loads(bytes(document_behind(memoryview(body))))
+        try:
+            mark, self._value = str(document["mark"]), document["value"]
+            self._parts = {
+                f"{mark}{number}": (int(start), int(end), str(media_type), str(kind), str(name))
+                for number, (start, end, media_type, kind, name) in enumerate(document["parts"])
+            }
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"its parts can't be read: {error!r}") from None
+        self._body = body
+
+    def value(self) -> Any:
+        """Make the value."""
+        return _with_texts(self._value, self._made)
+
+    def json(self) -> str:
+        """Return the value as JSON text, in which bytes are `data:` URLs."""
+        return json.dumps(_with_texts(self._value, self._as_url))
+
+    def _binary(self, text: str) -> Binary | None:
+        if (found := self._parts.get(text)) is None:
+            return None
+        start, end, media_type, kind, name = found
+        return Binary(bytes(memoryview(self._body)[start:end]), media_type, kind, name)
+
+    def _made(self, text: str) -> Any:
+        if (found := self._binary(text)) is None:
+            return text
+        file = File(found.data, name=found.name, media_type=found.media_type)
+        return _MAKERS.get(found.kind, _MAKERS["file"])(file)
+
+    def _as_url(self, text: str) -> str:
+        found = self._binary(text)
+        return text if found is None else found.data_url()
 
 
 def _image(file: File) -> Any:

@@ -1,5 +1,6 @@
 """Files in and out by plain HTTP: forms, bodies that are one file, `data:` URLs, and answers that are bytes."""
 
+import json
 import os
 import pathlib
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from server_driver import DEADLINE, SMALL, eventually, http, problem
 
 from openlaunch import EndpointRequest, File
 from openlaunch.errors import Unprocessable
-from openlaunch_worker.files import of_data_url
+from openlaunch_worker.files import ACCEPT_PARTS, PARTS, of_data_url
 from openlaunch_worker.frames import with_parts
 
 CAT = bytes(range(256)) * 2000 + b"\r\n--x\r\n"
@@ -364,6 +365,35 @@ def test_inputs_of_batch_jobs_name_uploaded_files(client, endpoints, uploaded):
     assert (first["result"]["sum"], last["result"]["size"]) == (sum(CAT), 3)
     assert unknown["status_code"] == 422
     assert "no file of yours has the id" in unknown["traceback"]
+
+
+def test_our_client_is_answered_without_base64(client, raw, endpoints):
+    where = {"model_endpoint_id": "fi-given"}
+
+    def type_of_answer(**more):
+        headers = {"accept": ACCEPT_PARTS, **more}
+        answer = raw.post("/v1/sync-tasks", params=where, json={"args": {"kind": "large"}}, headers=headers)
+        assert answer.status_code == 200
+        return answer.headers["content-type"]
+
+    assert type_of_answer() == PARTS
+    # What is kept, and what others ask for, is JSON.
+    assert type_of_answer(**{"idempotency-key": "fi-given"}) == "application/json"
+    assert type_of_answer(accept="application/json") == "application/json"
+    response = client.get_model_endpoint("fi-given").predict(EndpointRequest(args={"kind": "large"}))
+    assert response.value == CAT
+    assert json.loads(response.result).startswith("data:application/octet-stream;type=bytes;base64,")
+    failed = client.get_model_endpoint("fi-give").predict(EndpointRequest(args={"kind": "none"}))
+    assert failed.status == "FAILURE"
+    assert "KeyError" in failed.traceback
+
+
+def test_answers_that_are_recorded_are_json(client, raw, endpoints):
+    client.deploy(given, name="fi-recorded", record={"share": 1.0}, **SMALL)
+    headers = {"accept": ACCEPT_PARTS}
+    body = {"args": {"kind": "large"}}
+    answer = raw.post("/v1/sync-tasks?model_endpoint_id=fi-recorded", json=body, headers=headers)
+    assert answer.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(

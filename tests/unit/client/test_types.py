@@ -2,16 +2,19 @@
 
 import io
 import json
+import pickle
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from openlaunch import EndpointRequest, File
-from openlaunch.client.predictions import Answer
+from openlaunch.client.effects import Response
+from openlaunch.client.predictions import Answer, answer_of
 from openlaunch.client.responses import EndpointResponse
 from openlaunch_worker import answers
-from openlaunch_worker.files import of_data_url
+from openlaunch_worker.files import PARTS, of_data_url
+from openlaunch_worker.frames import with_parts
 
 
 def came_back(value):
@@ -19,7 +22,17 @@ def came_back(value):
     return EndpointResponse.of(None, Answer("SUCCESS", None, document["result"]["result"])).value
 
 
-def test_what_a_worker_returns_comes_back_as_it_was(tmp_path):
+def response_of(body):
+    answer = body[: -1 - body[-1]]
+    return EndpointResponse.of(None, answer_of(Response(200, {"content-type": PARTS}, answer)))
+
+
+def came_in_parts(value):
+    return response_of(answers.in_parts(value, 1 << 30, True)[1]).value
+
+
+@pytest.mark.parametrize("came_back", [came_back, came_in_parts])
+def test_what_a_worker_returns_comes_back_as_it_was(tmp_path, came_back):
     (tmp_path / "a b.txt").write_text("text")
     image = PIL.Image.new("RGB", (2, 1), (1, 2, 3))
     given = {
@@ -65,6 +78,25 @@ def test_what_is_sent_is_a_data_url(tmp_path):
     assert of_data_url(args["files"][0]).name == "é.txt"
     assert np.array_equal(np.load(io.BytesIO(of_data_url(args["array"]).read())), np.ones(2))
     assert "typed_result" not in json.loads(EndpointRequest(args={"x": 1}).body())
+
+
+def test_the_text_of_an_answer_in_parts_is_that_of_one_in_json():
+    value = {"a": [b"\x00", File(b"x", name="é.txt")], "b": [1, 2.50, "ü", None]}
+    response = response_of(answers.in_parts(value, 1 << 30, False)[1])
+    again = pickle.loads(pickle.dumps(response))
+    in_json = json.loads(answers.success(value, 1 << 30))["result"]["result"]
+    assert response.result == again.result == in_json
+    assert in_json in str(response)
+    response.result = "1"
+    assert response.result == "1"
+
+
+@pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"mark": "a", "value": 1, "parts": [[0]]}'])
+def test_an_answer_of_other_parts_is_refused(document):
+    with pytest.raises(ValueError, match=r"parts|JSON|Expecting"):
+        answer_of(Response(200, {"content-type": PARTS}, with_parts(b"", document)))
+    with pytest.raises(ValueError, match="cut off"):
+        answer_of(Response(200, {"content-type": PARTS}, b"a"))
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):

@@ -2,6 +2,7 @@ import enum
 import json
 import pickle
 import re
+import uuid
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from openlaunch_worker import answers
 from openlaunch_worker.failures import Refusal
+from openlaunch_worker.files import OCTETS, PARTS
+from openlaunch_worker.frames import Outcome, document_behind
 
 MANY = 1 << 30
 json_values = st.recursive(
@@ -138,8 +141,31 @@ def test_enums_of_json_types_are_json():
 def test_without_the_encoder_in_c_answers_are_the_same(monkeypatch):
     value = {"a": [1, 2.5, None, True, "é\n"], "b": {"c": ()}}
     quick = answers.event(value, MANY)
-    monkeypatch.setattr(answers, "_quick", None)
+    monkeypatch.setattr(answers._PLAIN, "_quick", None)
     assert answers.event(value, MANY) == quick
+
+
+def test_bytes_of_a_value_stand_in_front_of_its_json():
+    value = {"a": [b"\x00\n", {"b": b""}], "c": "text", 1: 2.5}
+    outcome, body = answers.in_parts(value, MANY, False)
+    assert outcome == Outcome.BINARY
+    answer, named = body[: -1 - body[-1]], body[-1 - body[-1] : -1]
+    assert (answer[:2], named.decode()) == (b"\x00\n", PARTS)
+    document = json.loads(document_behind(answer))
+    first, second = document["value"]["a"][0], document["value"]["a"][1]["b"]
+    assert (first, second) == (document["mark"] + "0", document["mark"] + "1")
+    assert document["parts"] == [[0, 2, OCTETS, "bytes", ""], [2, 2, OCTETS, "bytes", ""]]
+    assert answers.in_parts([1, "a"], MANY, True) == (Outcome.SUCCESS, answers.success([1, "a"], MANY))
+    with pytest.raises(Refusal, match="over the server's limit of 100 bytes"):
+        answers.in_parts([b"a" * 101], 100, False)
+    with pytest.raises(Refusal, match="can't be written as JSON"):
+        answers.in_parts([b"a", object()], MANY, False)
+
+
+def test_bytes_behind_a_key_that_json_does_not_have_are_sent_once():
+    outcome, body = answers.in_parts([b"abc", {uuid.UUID(int=1): b"d"}], MANY, False)
+    document = json.loads(document_behind(body[: -1 - body[-1]]))
+    assert (outcome, len(document["parts"]), body[:4]) == (Outcome.BINARY, 2, b"abcd")
 
 
 @dataclass

@@ -15,6 +15,7 @@ from openlaunch.client.effects import (
     Pause,
     Request,
     Response,
+    answered_with,
     asked,
     call,
     document_of,
@@ -29,6 +30,7 @@ from openlaunch.client.predictions import (
     EndpointRequest,
     Seen,
     StreamReader,
+    answer_of,
     checked_request,
     encode,
     parse_answer,
@@ -76,7 +78,9 @@ def predict_sync(
     """Run a prediction and wait for its answer; `limit` is the endpoint's own `timeout_seconds`."""
     default = PREDICT_SECONDS if limit is None else limit + MARGIN_SECONDS
     return (
-        yield from asked(_prediction(routes.SYNC_TASKS, endpoint_id, request, timeout, default), read_answer)
+        yield from answered_with(
+            _prediction(routes.SYNC_TASKS, endpoint_id, request, timeout, default), answer_of
+        )
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from openlaunch.errors import APIError, PayloadTooLarge, UnsupportedMedia
 from openlaunch.server.access.auth import PRINCIPAL
 from openlaunch.server.asgi import (
+    HARMLESS,
     INVALID_JSON,
     STRANGERS_BYTES,
     Scope,
@@ -19,9 +20,12 @@ from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import JSON, Connection, Response
 from openlaunch.server.logs import about
 from openlaunch.server.prediction.results import with_request_id
+from openlaunch_worker.files import PARTS
 from openlaunch_worker.frames import LARGE_BYTES, Body
 
 log = logging.getLogger(__name__)
+
+_PARTS = {"content-type": PARTS, **HARMLESS}
 
 FAILED = "openlaunch.failed"
 """In the scope of a request whose answer, with status 200, is that the model failed."""
@@ -32,7 +36,7 @@ class Exchange(Response):
 
     __slots__ = (
         *("_admitted", "_handler", "_limit", "_received"),
-        *("body", "more_body", "outlives_client", "scope"),
+        *("body", "more_body", "outlives_client", "reads_parts", "scope"),
     )
 
     def __init__(self, connection: Connection, handler: "HotHandler", head: Head, limit: int) -> None:
@@ -46,6 +50,8 @@ class Exchange(Response):
         }
         self.body: Body = b""
         self.more_body = True
+        self.reads_parts = head.reads_parts
+        """Whether bytes within its answer may be in front of the JSON, as our client reads them."""
         self.outlives_client = False
         """Whether its task works on the body, and so holds it, when the client is gone."""
         self._handler = handler
@@ -162,7 +168,8 @@ class Exchange(Response):
 
     def respond_binary(self, payload: Body) -> None:
         """Answer with bytes and their media type, which are behind them."""
-        raise NotImplementedError
+        payload, _ = split_binary(payload)  # that was asked for, whatever a worker says
+        self._respond(200, _PARTS, payload)
 
     def respond_failed(self, body: bytes) -> None:
         """Answer with the failure of a model; the answer names the request, as the endpoint's log does."""
@@ -197,6 +204,16 @@ class Exchange(Response):
         else:
             with about(self.scope):
                 self.fail(server_fault(log, fault, self.request_id))
+
+
+def split_binary(payload: Body) -> tuple[Body, str]:
+    """Return the bytes of an answer, and their media type, which is behind them."""
+    end = len(payload) - 1 - payload[-1]
+    media_type = bytes(payload[end:-1]).decode("latin-1")
+    if isinstance(payload, bytearray):
+        del payload[end:]
+        return payload, media_type
+    return payload[:end], media_type
 
 
 def _whole(received: bytearray) -> Body:

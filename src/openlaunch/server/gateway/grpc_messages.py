@@ -15,8 +15,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from openlaunch.errors import BadRequest
+from openlaunch.server.gateway.exchange import split_binary
 from openlaunch.server.gateway.inference_exchange import headers_of
-from openlaunch.server.gateway.plain_exchange import split_binary
 from openlaunch.server.prediction.tensors import LAYOUTS, MICROSECONDS, TIMEOUT
 from openlaunch.wire.inference import MAX_DIMENSIONS, MAX_TENSORS
 from openlaunch_worker.frames import Body

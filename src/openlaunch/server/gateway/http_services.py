@@ -25,10 +25,11 @@ from openlaunch.server.metrics.server_counts import ServerCounts
 from openlaunch.server.proxies import Proxies
 from openlaunch.turns import LoopTurns
 from openlaunch.wire import routes
+from openlaunch_worker.files import ACCEPT_PARTS
 
 _STREAMS = routes.STREAMING_TASKS.encode()
 _BY_NAME = f"{routes.BY_NAME}/".encode()
-_FIT_ALL = frozenset((None, b"*/*", b"application/json"))
+_FIT_ALL = frozenset((None, b"*/*", b"application/json", ACCEPT_PARTS.encode()))
 """Accept headers that fit every hot route."""
 
 

@@ -4,7 +4,8 @@ import json
 
 from openlaunch.errors import APIError, ServerError
 from openlaunch.server.asgi import HARMLESS, problem_headers
-from openlaunch.server.gateway.plain_exchange import LARGE_BYTES, PlainExchange, split_binary
+from openlaunch.server.gateway.exchange import split_binary
+from openlaunch.server.gateway.plain_exchange import LARGE_BYTES, PlainExchange
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.prediction.values import problem_of
 from openlaunch_worker.files import OCTETS

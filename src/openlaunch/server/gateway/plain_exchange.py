@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from openlaunch.errors import ServerError
 from openlaunch.server.asgi import HARMLESS, STREAM_HEADERS
-from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.exchange import Exchange, split_binary
 from openlaunch.server.gateway.heartbeats import HEARTBEAT
 from openlaunch.server.gateway.response import JOIN_BYTES, JSON
 from openlaunch.server.prediction.forms import FORM
@@ -48,16 +48,6 @@ ARRAY = Format("application/json", b"[", b"", b",\n", b"", b"]\n")
 FORMATS = {each.media_type: each for each in (EVENTS, LINES, ARRAY)}
 
 
-def split_binary(payload: Body) -> tuple[Body, str]:
-    """Return the bytes of an answer, and their media type, which is behind them."""
-    end = len(payload) - 1 - payload[-1]
-    media_type = bytes(payload[end:-1]).decode("latin-1")
-    if isinstance(payload, bytearray):
-        del payload[end:]
-        return payload, media_type
-    return payload[:end], media_type
-
-
 class PlainExchange(Exchange):
     """One request by name. It takes answers as workers make them, and writes what is in them."""
 
@@ -65,6 +55,7 @@ class PlainExchange(Exchange):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
+        self.reads_parts = False  # its answer is the value
         self.format = EVENTS
         self._items = 0
         self._collected = bytearray()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 from openlaunch.errors import BadRequest, HeadTooLarge, NotServed
+from openlaunch_worker.files import PARTS
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
@@ -22,6 +23,8 @@ MAX_TRAILER_BYTES = 8192
 
 FREE_FRAMING_BYTES = 16 * 1024
 """Framing that a chunked body may have beyond as much as it has data: tiny chunks cost far more than they bring."""
+
+_PARTS = PARTS.encode()
 
 END_OF_HEAD = b"\r\n\r\n"
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -57,6 +60,7 @@ class Head:
         "origin",
         "path",
         "query",
+        "reads_parts",
         "url",
     )
 
@@ -70,6 +74,8 @@ class Head:
         self.expects_continue = False
         self.accept: bytes | None = None
         """The types that the client reads, as all of its Accept headers name them."""
+        self.reads_parts = False
+        """Whether they have the one of our client."""
         self.origin: bytes | None = None
         """The origin of the page that has a browser send this."""
         parser = HttpRequestParser(self)
@@ -124,6 +130,7 @@ class Head:
                 self.expects_continue = value.lower() == b"100-continue"
             elif name == b"accept":
                 self.accept = value if self.accept is None else self.accept + b"," + value
+                self.reads_parts = _PARTS in self.accept
             elif name == b"origin":
                 self.origin = value
         self._check_framing(hosts, lengths, codings)

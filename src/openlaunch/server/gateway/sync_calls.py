@@ -58,6 +58,9 @@ class Calls:
     ) -> Call:
         """Give a request to a worker."""
         call = SyncCall(self, exchange, predict_input, deadline, schemas, owner)
+        # An answer that something else reads, too, is JSON.
+        if exchange.reads_parts and not self.check_responses and lane.tally.sampler is None:
+            call.flags = Flags.IN_PARTS if call.flags is Flags.NONE else call.flags | Flags.IN_PARTS
         submit(call, exchange, lane, owner, self.deadlines)
         return call
 
