@@ -70,18 +70,25 @@ class BatchErrors(BaseModel):
     data: list[BatchError]
 
 
-class BatchTokenDetails(BaseModel):
+class BatchInputDetails(BaseModel):
     """Which of the tokens of the inputs were in the engine's cache."""
 
     cached_tokens: int
 
 
+class BatchOutputDetails(BaseModel):
+    """Which of the tokens of the outputs were for reasoning."""
+
+    reasoning_tokens: int
+
+
 class BatchUsage(BaseModel):
-    """The tokens of a batch's answers, as their engines say."""
+    """The tokens of a batch's answers, as their engines say; estimated where an engine does not say them."""
 
     input_tokens: int
-    input_tokens_details: BatchTokenDetails
+    input_tokens_details: BatchInputDetails
     output_tokens: int
+    output_tokens_details: BatchOutputDetails
     total_tokens: int
 
 

@@ -76,6 +76,23 @@ def test_each_line_of_a_batch_is_answered_once(call):
         assert each["response"]["body"]["choices"][0]["message"]["content"] == " token" * tokens
 
 
+def test_the_usage_of_a_batch_has_its_reasoning_and_what_engines_do_not_say(call):
+    said = {"prompt_tokens": 100, "completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 40}}
+    lines = [line(1, says_usage=said), line(2, says_usage=None), line(3, says_usage={"prompt_tokens": -1})]
+    batch = ended(call, created(call, lines))
+    estimated = [
+        each["response"]["usage"]
+        for each in lines_of(call, batch["output_file_id"])
+        if "usage" in each["response"]
+    ]
+    assert len(estimated) == 2
+    usage = batch["usage"]
+    assert usage["output_tokens_details"] == {"reasoning_tokens": 40}
+    for kind, of_engine in (("input", 100), ("output", 50)):
+        assert all(each[f"{kind}_tokens"] > 0 for each in estimated)
+        assert usage[f"{kind}_tokens"] == of_engine + sum(each[f"{kind}_tokens"] for each in estimated)
+
+
 BAD = {
     "not JSON": "{",
     "a list": "[]",

@@ -148,7 +148,9 @@ class _Lines:
 
     async def _line(self, result: LineResult) -> bytes:
         line = await self._files.line(result, self._code)
-        self.used = self.used.plus(usage_in(line))
+        used = usage_in(line)
+        # Before the body stands what was estimated where the engine has not said it.
+        self.used = self.used.plus(used if used.total else usage_in(line.partition(b', "body": ')[0]))
         return line
 
 

@@ -30,11 +30,12 @@ _decode = json.JSONDecoder().raw_decode
 
 
 class TokenUsage(NamedTuple):
-    """Tokens of a prompt, those of them that were in the engine's cache, and those of the answer."""
+    """Tokens of a prompt and of the answer; of them, those from the engine's cache and those of its reasoning."""
 
     input: int = 0
     output: int = 0
     cached: int = 0
+    reasoning: int = 0
 
     @property
     def total(self) -> int:
@@ -66,13 +67,19 @@ def usage_in(data: Body) -> TokenUsage:
         document, _ = _decode(bytes(data[start : start + _MAX_USAGE]).decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return NOTHING
-    details = document.get("prompt_tokens_details") or document.get("input_tokens_details") or document
-    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    cached = _detail(document, "prompt_tokens_details", "input_tokens_details", "cached_tokens")
     return TokenUsage(
         _number(document.get("prompt_tokens", document.get("input_tokens"))),
         _number(document.get("completion_tokens", document.get("output_tokens"))),
         _number(cached or document.get("cache_read_input_tokens")),
+        _number(_detail(document, "completion_tokens_details", "output_tokens_details", "reasoning_tokens")),
     )
+
+
+def _detail(document: dict[str, Any], of_chats: str, of_responses: str, name: str) -> Any:
+    """Return one of the details of a usage, which some engines say beside the sums."""
+    details = document.get(of_chats) or document.get(of_responses) or document
+    return details.get(name) if isinstance(details, dict) else 0
 
 
 def _number(value: Any) -> int:

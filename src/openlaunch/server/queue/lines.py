@@ -115,12 +115,13 @@ class LineWork(TaskWork):
     def _record(self, status: int) -> None:
         task_id = self.task.id
         good = status < _ERROR
-        response = {"status_code": status, "request_id": f"req_{task_id}"}
+        response: dict[str, Any] = {"status_code": status, "request_id": f"req_{task_id}"}
         names = _names_in(self.body)
         if good and (budgets := self._runner.budgets) is not None:
             used = usage_in(self._gathered)
             if not used.total:
                 used = estimate(str(names.get("destination_path")), len(self.body), len(self._gathered))
+                response["usage"] = {"input_tokens": used.input, "output_tokens": used.output}
             Payer(budgets, self.lane, Account(*names["account"])).pay(self, used)
         state = State.SUCCESS if good else State.FAILURE
         reason = None if good else f"the engine answered {status}"

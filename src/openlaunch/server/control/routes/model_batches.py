@@ -24,9 +24,10 @@ from openlaunch.wire.model_batches import (
     WINDOW_UNITS,
     BatchError,
     BatchErrors,
+    BatchInputDetails,
+    BatchOutputDetails,
     BatchResponse,
     BatchStatus,
-    BatchTokenDetails,
     BatchUsage,
     CreateBatchRequest,
     ListBatchesResponse,
@@ -144,8 +145,9 @@ async def _response(context: Context, batch: ModelBatchRecord) -> BatchResponse:
 def _usage(used: TokenUsage) -> BatchUsage:
     return BatchUsage(
         input_tokens=used.input,
-        input_tokens_details=BatchTokenDetails(cached_tokens=used.cached),
+        input_tokens_details=BatchInputDetails(cached_tokens=used.cached),
         output_tokens=used.output,
+        output_tokens_details=BatchOutputDetails(reasoning_tokens=used.reasoning),
         total_tokens=used.total,
     )
 
