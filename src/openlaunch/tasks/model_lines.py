@@ -8,8 +8,14 @@ from typing import Any
 
 from openlaunch.tasks.batch_input import MAX_INPUT_CHARS, InputError, Pieces
 from openlaunch.tasks.raw_json import members
+from openlaunch.wire import routes
 
 MAX_CUSTOM_ID = 512
+NOT_STORED = (
+    "answers are not stored here: send the whole conversation as input, without previous_response_id, conversation "
+    "and background"
+)
+"""Why a request is refused that needs what OpenAI's API stores; engines leave out that they know nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ def model_lines(pieces: Iterator[bytes], endpoint: str, max_bytes: int) -> Itera
             raise InputError(f"line {number} has over {MAX_INPUT_CHARS} characters")
         if not line.isspace():
             yield _line(number, line, endpoint, max_bytes, seen)
+
+
+def needs_stored(body: dict[str, Any]) -> bool:
+    """Return whether a request for a response continues an earlier one, or is to be asked for later."""
+    return bool(body.get("previous_response_id") or body.get("conversation") or body.get("background"))
 
 
 def _line(number: int, text: str, endpoint: str, max_bytes: int, seen: set[str]) -> Line:
@@ -93,6 +104,8 @@ def _checked(document: dict[str, Any], endpoint: str) -> str:
         raise _Bad("body is not an object")
     if body.get("stream"):
         raise _Bad("body asks for a stream: leave out stream, the answers of a batch come whole")
+    if endpoint == routes.RESPONSES and needs_stored(body):
+        raise _Bad(NOT_STORED)
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise _Bad("body.model is missing: name an endpoint that speaks OpenAI")

@@ -19,6 +19,9 @@ _OF_ANTHROPIC = (routes.MESSAGES, routes.COUNT_TOKENS)
 NAMED_EVENTS = (routes.RESPONSES, *_OF_ANTHROPIC)
 """Routes whose streams have names for their events, and whose errors do."""
 
+_OF_MODEL = ("missing_model", "model_not_found", "unsupported_route", "wrong_endpoint_type")
+"""Codes of errors that are about the `model` of a request."""
+
 _OF_MESSAGES = {NotFound.status: "not_found_error", Forbidden.status: "permission_error"}
 
 
@@ -47,7 +50,7 @@ def error_event(error: APIError, request_id: str, route: str) -> bytes:
 def described(error: APIError) -> dict[str, Any]:
     """Return what OpenAI's clients read of an error."""
     errors = error.errors if isinstance(error, Unprocessable) else ()
-    param = _path(errors[0]) if errors else None
+    param = _path(errors[0]) if errors else "model" if error.code in _OF_MODEL else None
     return {"message": _message_of(error), "type": _type_of(error), "param": param, "code": error.code}
 
 

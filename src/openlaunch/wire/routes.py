@@ -60,6 +60,7 @@ MODEL_ROUTES_V2 = {f"/v2{path.removeprefix('/v1')}": path for path in (CHAT_COMP
 WITH_STREAM_OPTIONS = (CHAT_COMPLETIONS, COMPLETIONS)
 """Where a stream says its usage when `stream_options` asks for it."""
 RESPONSES = "/v1/responses"
+CONVERSATIONS = "/v1/conversations"  # of OpenAI's API, which stores them
 MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 RERANK = "/v1/rerank"

@@ -77,7 +77,11 @@ def test_each_line_of_a_batch_is_answered_once(call):
 
 
 def test_the_usage_of_a_batch_has_its_reasoning_and_what_engines_do_not_say(call):
-    said = {"prompt_tokens": 100, "completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 40}}
+    said = {
+        "prompt_tokens": 100,
+        "completion_tokens": 50,
+        "completion_tokens_details": {"reasoning_tokens": 40},
+    }
     lines = [line(1, says_usage=said), line(2, says_usage=None), line(3, says_usage={"prompt_tokens": -1})]
     batch = ended(call, created(call, lines))
     estimated = [

@@ -4,6 +4,7 @@ import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import datetime
 
 import httpx2
 import pytest
@@ -57,7 +58,11 @@ def test_completions_and_embeddings_are_of_the_same_engine(call):
 def test_models_are_listed_and_looked_up(call, raw):
     listed = call("models.list")["answer"]
     assert [model["id"] for model in listed["data"]] == ["answers", "chat"]
-    assert call("models.retrieve", model="chat")["answer"]["owned_by"] == "admin"
+    one = call("models.retrieve", model="chat")["answer"]
+    assert (one["owned_by"], one["type"], one["display_name"]) == ("admin", "model", "chat")
+    assert datetime.fromisoformat(one["created_at"]).timestamp() == one["created"]
+    document = raw.get("/v1/models").json()
+    assert (document["first_id"], document["last_id"], document["has_more"]) == ("answers", "chat", False)
     missing = call("models.retrieve", model="chatt")["error"]
     assert (missing["kind"], missing["code"]) == ("NotFoundError", "model_not_found")
     assert "near names: chat" in missing["message"]
@@ -81,7 +86,7 @@ def test_a_sync_endpoint_speaks_openai_too(call):
 def test_an_unknown_model_is_404_with_names_that_are_near(call, model, message):
     error = call(CHAT, model=model, **HELLO)["error"]
     assert (error["kind"], error["code"]) == ("NotFoundError", "model_not_found")
-    assert error["type"] == "invalid_request_error"
+    assert (error["type"], error["param"]) == ("invalid_request_error", "model")
     assert message in error["message"]
     assert len(error["message"]) < 1000
 
@@ -99,6 +104,13 @@ def test_a_wrong_base_url_is_told_of_as_clients_show_it(client, base):
 def test_fine_tuning_is_501_with_what_to_use(call):
     error = call("fine_tuning.jobs.create", model="chat", training_file="file_1")["error"]
     assert (error["status"], "image job" in error["message"]) == (501, True)
+
+
+@pytest.mark.parametrize("method", ["retrieve", "cancel", "delete", "input_items.list"])
+def test_responses_that_were_stored_are_404_with_what_to_do(call, method):
+    error = call(f"responses.{method}", response_id="resp_1")["error"]
+    assert (error["kind"], error["code"]) == ("NotFoundError", "not_stored")
+    assert "send the whole conversation" in error["message"]
 
 
 @pytest.mark.parametrize("body", ["{}", '{"model": null}', '{"model": 1}', '{"model": ""}', "[]", '"chat"'])
@@ -295,6 +307,19 @@ def test_responses_pass_through(call, client, more):
         "responses.create", model="more", input="x", stream=True, max_output_tokens=9, extra_body=UNDONE
     )
     assert (broken["error"]["kind"], broken["error"]["code"]) == ("APIError", "engine_failed")
+
+
+@pytest.mark.parametrize(
+    "stored", [{"previous_response_id": "resp_1"}, {"conversation": "conv_1"}, {"background": True}]
+)
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_a_response_that_goes_on_from_a_stored_one_is_refused_and_not_answered_without_it(
+    call, more, stored, size
+):
+    error = call("responses.create", model="more", input="x" * size, **stored)["error"]
+    assert (error["kind"], error["code"]) == ("BadRequestError", "not_stored")
+    unset = dict.fromkeys(stored) | {"background": False}
+    assert call("responses.create", model="more", input="x", **unset)["error"] is None
 
 
 UNDONE = {"fault": "not_done", "max_tokens": 9}

@@ -50,6 +50,13 @@ def test_a_bad_line_says_why_and_leaves_the_others(given, message):
     assert good.error is None
 
 
+def test_a_line_that_needs_stored_responses_is_bad():
+    route = "/v1/responses"
+    text = json.dumps(line(url=route, body={"model": "m", "previous_response_id": "resp_1"})).encode()
+    [bad] = model_lines(iter([text]), route, 1000)
+    assert "send the whole conversation" in bad.error
+
+
 def test_an_id_that_stands_twice_is_bad_the_second_time():
     first, second = read("\n".join([json.dumps(line())] * 2).encode())
     assert first.error is None

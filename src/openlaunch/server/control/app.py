@@ -69,7 +69,7 @@ from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 log = logging.getLogger(__name__)
 
-OPENAI = (routes.FILES, routes.MODEL_BATCHES, routes.FINE_TUNING)
+OPENAI = (routes.FILES, routes.MODEL_BATCHES, routes.FINE_TUNING, routes.RESPONSES, routes.CONVERSATIONS)
 """Where the errors are those of OpenAI's API too."""
 
 NO_ROUTE = "http_error"

@@ -1,5 +1,6 @@
 """The endpoints that speak OpenAI, by the names that callers give them as models."""
 
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from openlaunch.server.gateway.resolver import the_only_one
 from openlaunch.server.prediction.inputs import ModelInput
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.store.records import EndpointRecord
+from openlaunch.tasks.model_lines import NOT_STORED
+from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch_worker.frames import Body
 
@@ -35,13 +38,16 @@ class Served(NamedTuple):
 
     @property
     def card(self) -> dict[str, Any]:
-        """The model as OpenAI's clients read it."""
+        """The model as OpenAI's clients read it, and Anthropic's."""
         endpoint = self.lane.endpoint
         return {
             "id": self.id,
             "object": "model",
             "created": int(endpoint.created_at),
             "owned_by": endpoint.owner,
+            "type": "model",
+            "display_name": self.id,
+            "created_at": datetime.fromtimestamp(int(endpoint.created_at), UTC).isoformat(),
         }
 
 
@@ -64,8 +70,8 @@ class Found(NamedTuple):
         """What the engine knows the model by: the endpoint's name, or the adapter's."""
         return self.adapter or self.lane.endpoint.name
 
-    def check_route(self, route: str) -> None:
-        """Raise BadRequest where the model does not serve the route, or does not answer at once."""
+    def check_route(self, route: str, *, needs_stored: bool = False) -> None:
+        """Raise BadRequest where the model does not serve the route, or not at once, or by what was stored."""
         endpoint, served = self.lane.endpoint, self.face.routes
         if endpoint.endpoint_type is EndpointType.ASYNC:
             raise BadRequest(
@@ -77,6 +83,8 @@ class Found(NamedTuple):
                 f"the model {endpoint.name!r} does not serve {route}, it serves {', '.join(sorted(served))}",
                 code="unsupported_route",
             )
+        if needs_stored and route == routes.RESPONSES:
+            raise BadRequest(NOT_STORED, code="not_stored")
 
 
 class ModelNames:

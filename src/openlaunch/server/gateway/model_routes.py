@@ -117,7 +117,9 @@ class ModelRoutes:
     async def _list(self, exchange: ModelExchange, caller: Principal, model: str | None) -> None:
         if model is None:
             cards = [served.card for served in await self._names.served(caller.owner)]
+            first, last = (cards[0]["id"], cards[-1]["id"]) if cards else (None, None)
             document: dict[str, Any] = {"object": "list", "data": cards}
+            document |= {"first_id": first, "last_id": last, "has_more": False}
         else:
             document = Served(model, (await self._names.find(caller.owner, model)).lane).card
         exchange.respond_as_is(200, JSON, json.dumps(document).encode())
@@ -131,7 +133,7 @@ class ModelRoutes:
         if found is None:
             return False
         try:
-            found.check_route(route)
+            found.check_route(route, needs_stored=asked.needs_stored)
             if asked.model != found.known_as:
                 asked = asked._replace(body=with_value(asked.body, "model", found.known_as))
             adds_usage = _adds_usage(asked, route)
@@ -166,7 +168,7 @@ class ModelRoutes:
     async def _prepare(
         self, exchange: ModelExchange, caller: Principal, route: str, asked: ModelInput, found: Found
     ) -> None:
-        found.check_route(route)
+        found.check_route(route, needs_stored=asked.needs_stored)
         owner, known_as = caller.owner, found.known_as
         if asked.model != known_as:
             asked = asked._replace(body=await self._renamed(owner, asked, known_as))

@@ -13,6 +13,7 @@ from openlaunch.server.asgi import INVALID_JSON
 from openlaunch.server.prediction.forms import Place, as_json, field_of, form_of
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
 from openlaunch.tasks.callback import Callback
+from openlaunch.tasks.model_lines import needs_stored
 from openlaunch.tasks.raw_json import elements, members
 from openlaunch.wire import routes
 from openlaunch.wire.endpoint_settings import CallbackAuth
@@ -112,6 +113,8 @@ class ModelInput(NamedTuple):
     stream_options: dict[str, Any] | None = None
     place: tuple[int, int] | None = None
     """Where the name of the model is, in a form."""
+    needs_stored: bool = False
+    """Whether it continues an earlier response, or is to be asked for later; see `NOT_STORED`."""
 
     @property
     def asks_usage(self) -> bool:
@@ -138,7 +141,8 @@ def check_model(body: Body, schemas: BundleSchemas | None = None) -> ModelInput:
     if options is None and "stream_options" in document:
         options = {}
     known = options if isinstance(options, dict) else None
-    return ModelInput(body, model, document.get("stream") is True, known)
+    is_stream = document.get("stream") is True
+    return ModelInput(body, model, is_stream, known, needs_stored=needs_stored(document))
 
 
 def _missing_model(given: str) -> BadRequest:

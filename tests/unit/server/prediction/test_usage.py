@@ -30,8 +30,14 @@ def event(**document):
         (json.dumps({"usage": USAGE, "text": '"usage": {"prompt_tokens": 99}'}).encode(), (7, 3, 0)),
         (orjson.dumps({"usage": USAGE | {"prompt_tokens_details": {"cached_tokens": 5}}}), (7, 3, 5)),
         (orjson.dumps({"usage": USAGE | {"prompt_tokens_details": None}}), (7, 3, 0)),
-        (orjson.dumps({"usage": USAGE | {"completion_tokens_details": {"reasoning_tokens": 2}}}), (7, 3, 0, 2)),
-        (orjson.dumps({"usage": OF_MESSAGES | {"output_tokens_details": {"reasoning_tokens": 1}}}), (7, 3, 2, 1)),
+        (
+            orjson.dumps({"usage": USAGE | {"completion_tokens_details": {"reasoning_tokens": 2}}}),
+            (7, 3, 0, 2),
+        ),
+        (
+            orjson.dumps({"usage": OF_MESSAGES | {"output_tokens_details": {"reasoning_tokens": 1}}}),
+            (7, 3, 2, 1),
+        ),
         (event(type="message_delta", usage=OF_MESSAGES), (7, 3, 2)),
         (event(response={"usage": {"input_tokens": 1, "output_tokens": 2}}), (1, 2, 0)),
         (event(usage=None, choices=[]), (0, 0, 0)),

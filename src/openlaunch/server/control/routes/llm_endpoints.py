@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from openlaunch.client.engines import OFFLINE, command_of, engine_of, folder_of
-from openlaunch.errors import APIError, NotServed
+from openlaunch.errors import APIError, NotFound, NotServed
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import InPages, listed
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described_with
@@ -24,6 +24,7 @@ from openlaunch.server.gateway.resolver import find_by_name
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.records import EndpointRecord
+from openlaunch.tasks.model_lines import NOT_STORED
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import CommandFlavor, CreateModelBundleRequest
 from openlaunch.wire.endpoint_settings import EndpointSettings
@@ -66,11 +67,11 @@ _FINE_TUNES = (
 
 
 def router(context: Context) -> ControlRouter:
-    """Create, change, list, get and delete endpoints of language models; refuse fine-tunes."""
+    """Create, change, list, get and delete endpoints of language models; refuse what is not served."""
     api = ControlRouter(tags=["llm"])
     _add_changes(api, context)
     _add_reads(api, context)
-    _add_fine_tunes(api)
+    _add_refusals(api)
     return api
 
 
@@ -187,7 +188,15 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         return _described(context, endpoint, names, user)
 
 
-def _add_fine_tunes(api: ControlRouter) -> None:
+def _add_refusals(api: ControlRouter) -> None:
+    @api.get(routes.RESPONSES + "/{rest:path}", include_in_schema=False)
+    @api.post(routes.RESPONSES + "/{rest:path}", include_in_schema=False)
+    @api.delete(routes.RESPONSES + "/{rest:path}", include_in_schema=False)
+    @api.post(routes.CONVERSATIONS, include_in_schema=False)
+    async def refuse_stored(user: Caller, rest: str = "") -> None:
+        """Refuse: answers go to who asks, and are not stored."""
+        raise NotFound(NOT_STORED, code="not_stored")
+
     @api.post(routes.FINE_TUNES, include_in_schema=False)
     @api.get(routes.FINE_TUNES, include_in_schema=False)
     @api.get(routes.FINE_TUNES + "/{rest:path}", include_in_schema=False)
