@@ -18,7 +18,7 @@ from openlaunch.server.control.endpoint_view import (
     workers_of,
 )
 from openlaunch.server.control.metrics_view import FRESH_SECONDS, by_field, shown_troubles, troubles_of
-from openlaunch.server.control.routes.context import User
+from openlaunch.server.control.routes.callers import User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import no_endpoint
 from openlaunch.store.records import EndpointRecord

@@ -14,7 +14,7 @@ from openlaunch.server.access.sessions import PAGE_HEADER, SECONDS
 from openlaunch.server.asgi import header
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.context import Context
-from openlaunch.server.control.routes.context import Caller
+from openlaunch.server.control.routes.callers import Caller
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.page.overview import add_overview
 from openlaunch.server.page.sizes import add_sizes

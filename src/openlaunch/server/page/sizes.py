@@ -2,7 +2,7 @@
 
 from openlaunch.artifacts.locations import BUNDLES_FOLDER, location_of, upload_folder
 from openlaunch.server.control.context import Context
-from openlaunch.server.control.routes.context import User
+from openlaunch.server.control.routes.callers import User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire.keys import ALL_OWNERS
 

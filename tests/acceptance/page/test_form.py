@@ -5,18 +5,16 @@ import datetime as dt
 import enum
 import io
 import json
-import shutil
 
 import pytest
+from page_driver import expect, open_endpoint, see, sign_in
 from server_driver import SMALL, running
 
 import openlaunch
 
-sync_api = pytest.importorskip("playwright.sync_api")
 np = pytest.importorskip("numpy")
 images = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Color(enum.Enum):
@@ -77,33 +75,11 @@ def client():
         yield client
 
 
-@pytest.fixture(scope="module")
-def page(client):
-    """A page that has signed in; faults of its scripts fail the module."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: tools/install.sh chromium, or your system's package")
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page, wrong = browser.new_page(), []
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(client.server.url)
-        page.get_by_label("API key").fill(client.server.api_key)
-        page.keyboard.press("Enter")
-        page.get_by_role("heading", name="Endpoints").wait_for()
-        yield page
-        browser.close()
-        assert wrong == []
-
-
-def open_form(page, name):
-    page.get_by_role("navigation", name="Main").get_by_role("link", name="Endpoints").click()
-    page.get_by_role("link", name=name, exact=True).click()
-    page.get_by_role("link", name="Try it", exact=True).click()
-
-
-def see(page, text):
-    page.locator("main").get_by_text(text).first.wait_for()
+@pytest.fixture
+def form(client, page):
+    """Open the form of an endpoint."""
+    sign_in(page, client)
+    return lambda name: open_endpoint(page, name, "Try it")
 
 
 def given(page, label, *contents, name="some.bin"):
@@ -127,8 +103,8 @@ def predict(page):
     page.get_by_role("button", name="Predict").click()
 
 
-def test_dates_choices_objects_and_unions_are_typed(page):
-    open_form(page, "plain")
+def test_dates_choices_objects_and_unions_are_typed(page, form):
+    form("plain")
     page.get_by_label("at", exact=True).fill("2026-01-02T03:04:05Z")
     page.get_by_label("day", exact=True).fill("2026-01-07")
     page.locator("select[name=color]").select_option(label="blue")
@@ -143,28 +119,28 @@ def test_dates_choices_objects_and_unions_are_typed(page):
         predict(page)
         value = page.locator("section", has_text="Result").locator("pre")
         expected = ["2026", "7", "'BLUE'", "['a']", shown, "True", "None"]
-        sync_api.expect(value).to_have_text(json.dumps(expected, indent=2))
+        expect(value).to_have_text(json.dumps(expected, indent=2))
     page.get_by_label("at", exact=True).fill("yesterday")
     predict(page)
-    sync_api.expect(page.get_by_role("alert")).to_contain_text("at")
+    expect(page.get_by_role("alert")).to_contain_text("at")
 
 
-def test_files_are_chosen_one_or_several_and_a_file_is_saved(page):
-    open_form(page, "files")
+def test_files_are_chosen_one_or_several_and_a_file_is_saved(page, form):
+    form("files")
     given(page, "Files for several", b"\x00a", b"\xffb")
     given(page, "A file for one", b"c")
     predict(page)
     assert saved(page, "result-1.octetstream") == b"\x00a\xffbc"
 
 
-def test_an_image_and_arrays_are_files(page):
-    open_form(page, "half")
+def test_an_image_and_arrays_are_files(page, form):
+    form("half")
     file = io.BytesIO()
     images.new("RGB", (8, 6), "red").save(file, "PNG")
     given(page, "A file for image", file.getvalue(), name="red.png")
     predict(page)
     assert images.open(io.BytesIO(saved(page, "result-1.png"))).size == (4, 3)
-    open_form(page, "total")
+    form("total")
     given(page, "A file for array", npy(1, 2), name="some.npy")
     given(page, "Files for more", npy(3), npy(4, 5), name="some.npy")
     predict(page)
