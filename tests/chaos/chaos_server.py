@@ -131,12 +131,8 @@ class ChaosServer:
 
     def stop(self) -> None:
         """SIGTERM, as at the end of a test."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(DEADLINE)
-            except subprocess.TimeoutExpired:
-                self.kill_everything()
+        if not has_ended(self._process):
+            self.kill_everything()
 
     def __enter__(self) -> "ChaosServer":
         self.start()
@@ -145,6 +141,17 @@ class ChaosServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def has_ended(process: subprocess.Popen[bytes] | None) -> bool:
+    """Send SIGTERM, and return whether nothing of the process is left then."""
+    if process is not None and process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            return False
+    return True
 
 
 def waited(*pids: int) -> float:

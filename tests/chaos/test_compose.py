@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chaos_server import free_port
+from chaos_server import free_port, has_ended
 from mixed_load import Load, deployed
 from postgres_server import PostgresServer
 from s3_server import BUCKET, S3Server, s3_server
@@ -79,13 +79,8 @@ class Service:
         self._process.wait()
 
     def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(DEADLINE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if not has_ended(self._process):
+            self.kill()
 
 
 def _replaced(text: str, places: dict[str, str]) -> str:

@@ -62,3 +62,12 @@ def used_too_much(cell, name: str, code: str, said: str) -> None:
         run(code)
     assert said in cell.mallory.read_endpoint_logs(name)
     cell.mallory.delete_model_endpoint(name)
+
+
+def memory_is_bounded(cell) -> None:
+    """Have one request take too much, which is its error alone, and then all processes of a worker together."""
+    assert cell.attack(f"len(bytearray({500 * MIB}))") == "MemoryError"
+    assert cell.attack(f"len(bytearray({100 * MIB}))") == 100 * MIB
+    child = "x = bytearray(200 << 20); import time; time.sleep(600)"
+    start = f"[subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in range(4)]"
+    used_too_much(cell, "children", f"{start}[0].wait()", "MiB of memory; `memory` allows")

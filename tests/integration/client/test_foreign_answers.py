@@ -4,25 +4,8 @@ import contextlib
 import gzip
 
 import pytest
-from both_clients import FLAVOURS
-from canned_server import Predicting, Server
 
 from openlaunch.errors import APIError, ConnectionFailed
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture(params=FLAVOURS)
-def both(request, server):
-    both = Predicting(request.param, server.url)
-    yield both
-    both.close()
-
 
 PAGE = b"<html>Sign in to the network</html>"
 NO_JSON = "are not the JSON of an Openlaunch server"

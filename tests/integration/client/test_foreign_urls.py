@@ -4,8 +4,7 @@ import json
 import pickle
 
 import pytest
-from both_clients import FLAVOURS
-from canned_server import Predicting, Server, reply
+from canned_server import Server, reply
 
 import openlaunch
 from openlaunch.client import bucket, effects
@@ -32,13 +31,6 @@ class Hostile:
 
 
 @pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def elsewhere():
     """A server of somebody else's that hands out hostile pickles."""
     server = Server()
@@ -47,12 +39,9 @@ def elsewhere():
     server.close()
 
 
-@pytest.fixture(params=FLAVOURS)
-def both(request, server):
+@pytest.fixture(autouse=True)
+def nothing_ran():
     RAN.clear()
-    both = Predicting(request.param, server.url)
-    yield both
-    both.close()
 
 
 def answer(url, **more):

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 from both_clients import FLAVOURS
-from canned_server import Predicting, Server, endpoint_document, reply
+from canned_server import Predicting, endpoint_document, reply
 
 from openlaunch.client.effects import call, signed
 from openlaunch.client.proxies import proxy_for
@@ -20,13 +20,6 @@ def no_proxy(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.close()
 
 
 @pytest.fixture

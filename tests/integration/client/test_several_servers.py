@@ -5,7 +5,6 @@ import socket
 import time
 
 import pytest
-from both_clients import FLAVOURS
 from canned_server import Predicting, Server, reply, success
 
 import openlaunch
@@ -22,11 +21,6 @@ def servers():
         for server in servers:
             server.routes[PREDICT] = reply(success(1))
         yield servers
-
-
-@pytest.fixture(params=FLAVOURS)
-def flavour(request):
-    return request.param
 
 
 @pytest.fixture

@@ -7,18 +7,11 @@ import signal
 import threading
 
 import pytest
-from canned_server import Server, reply
+from canned_server import reply
 
 import openlaunch
 from openlaunch.errors import NotFound, StreamInterrupted
 from openlaunch.wire.sse import END_EVENT
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.close()
 
 
 def event(value, status="SUCCESS"):

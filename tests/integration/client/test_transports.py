@@ -9,31 +9,11 @@ import threading
 import time
 
 import pytest
-from both_clients import FLAVOURS
-from canned_server import Predicting, Server, endpoint_document, reply, success
+from canned_server import Predicting, endpoint_document, reply, success
 
 import openlaunch
 from openlaunch import aio
 from openlaunch.errors import ConnectionFailed, NotFound, TooManyRequests, Unauthorized
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture(params=FLAVOURS)
-def flavour(request):
-    return request.param
-
-
-@pytest.fixture
-def both(flavour, server):
-    both = Predicting(flavour, server.url)
-    yield both
-    both.close()
 
 
 def test_a_prediction_is_one_request_with_the_key(both, server):

@@ -1,11 +1,20 @@
-"""An HTTP server that workers fetch their input from."""
+"""What the tests of workers share: functions that go along, and an HTTP server that inputs are fetched from."""
 
 import contextlib
 import threading
 from http.server import BaseHTTPRequestHandler
 
+import cloudpickle
 import pytest
 from http_service import http_service
+
+
+@pytest.fixture(scope="module")
+def by_value(request):
+    """The functions of the module are pickled by value: workers do not have it."""
+    cloudpickle.register_pickle_by_value(request.module)
+    yield
+    cloudpickle.unregister_pickle_by_value(request.module)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -3,28 +3,18 @@
 import asyncio
 import json
 import pickle
-import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import cloudpickle
 import pytest
 from worker_driver import Worker, returning, wait_until
 
 from openlaunch_worker.batching import BatchRule
 from openlaunch_worker.frames import Flags, Kind, Outcome
 
-pytestmark = pytest.mark.usefixtures("each_loop")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def functions_go_along():
-    """The functions of this module are pickled by value: workers do not have it."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+pytestmark = pytest.mark.usefixtures("each_loop", "by_value")
 
 
 def batching(predict, max_size, max_wait=30.0, **options):

@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import cloudpickle
 import pytest
 import uvloop
 from server_driver import SMALL, running
@@ -14,16 +13,11 @@ from openlaunch import EndpointRequest
 SITE = str(Path(uvloop.__file__).parent.parent)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def by_value():
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+pytestmark = pytest.mark.usefixtures("by_value")
 
 
 async def loop_and_path():
     import asyncio
-    import sys
 
     return [type(asyncio.get_running_loop()).__module__.partition(".")[0], sys.path]
 

@@ -1,16 +1,14 @@
 """health_fn and shutdown_fn of a bundle, in a real worker."""
 
 import asyncio
-import sys
 import time
 
-import cloudpickle
 import pytest
 from worker_driver import Worker, returning, zip_of
 
 from openlaunch_worker.frames import Kind
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a worker has no tests
+pytestmark = pytest.mark.usefixtures("by_value")
 
 SOON = {"health_interval": 0.05, "health_timeout": 0.3, "shutdown_timeout": 0.3}
 

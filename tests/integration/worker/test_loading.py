@@ -90,13 +90,10 @@ class Tripler:
     ],
     ids=["model", "function", "class", "object"],
 )
-def test_the_first_launch_clients_bundles(bundle, config):
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    try:
-        data = cloudpickle.dumps(bundle)
-    finally:
-        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    with Worker(data, {"flavor": "cloudpickle_artifact", "app_config": config}) as worker:
+def test_the_first_launch_clients_bundles(by_value, bundle, config):
+    with Worker(
+        cloudpickle.dumps(bundle), {"flavor": "cloudpickle_artifact", "app_config": config}
+    ) as worker:
         worker.ready()
         assert worker.value(x=7) == 21
 

@@ -2,10 +2,8 @@
 
 import io
 import json
-import sys
 from typing import Annotated
 
-import cloudpickle
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
@@ -46,16 +44,12 @@ def predict(
 
 
 @pytest.fixture(scope="module")
-def worker():
+def worker(by_value):
     takes = made_types(interface_of(predict, has_model=False))
     load_model, load_predict = loaders(predict, None, takes)
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    try:
-        with Worker({"load_model_fn": load_model, "load_predict_fn": load_predict}) as worker:
-            worker.ready()
-            yield worker
-    finally:
-        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    with Worker({"load_model_fn": load_model, "load_predict_fn": load_predict}) as worker:
+        worker.ready()
+        yield worker
 
 
 def sent(worker, files, flags=Flags.NONE, **args):

@@ -7,18 +7,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import cloudpickle
 import pytest
 from worker_driver import Worker
 
-pytestmark = pytest.mark.usefixtures("each_loop")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def by_value():
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+pytestmark = pytest.mark.usefixtures("each_loop", "by_value")
 
 
 def bundle(load, predict):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile_owner import MIB, REFUSED, Cell, attempt, processes_of, used_too_much
+from hostile_owner import MIB, REFUSED, Cell, attempt, memory_is_bounded, processes_of, used_too_much
 from server_driver import SMALL, args, eventually
 from server_users import USERS, running_as
 
@@ -89,15 +89,8 @@ def test_the_disk_of_a_worker_is_bounded(cell, name, where):
     used_too_much(cell, name, code, "more of the disk than is allowed")
 
 
-def test_too_much_memory_is_an_error_of_the_one_request(cell):
-    assert cell.attack(f"len(bytearray({500 * MIB}))") == "MemoryError"
-    assert cell.attack(f"len(bytearray({100 * MIB}))") == 100 * MIB
-
-
-def test_memory_of_all_its_processes_is_bounded(cell):
-    child = "x = bytearray(200 << 20); import time; time.sleep(600)"
-    start = f"[subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in range(4)]"
-    used_too_much(cell, "children", f"{start}[0].wait()", "MiB of memory; `memory` allows")
+def test_memory_is_bounded(cell):
+    memory_is_bounded(cell)
 
 
 @pytest.mark.parametrize(

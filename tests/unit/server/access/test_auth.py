@@ -144,18 +144,6 @@ def test_keys_outlive_the_keyring(with_keyring):
     with_keyring(test)
 
 
-def test_the_memory_of_headers_is_bounded(with_keyring, monkeypatch):
-    monkeypatch.setattr(auth, "CACHE_SIZE", 10)
-
-    async def test(keyring: Keyring, _: SqliteStore) -> None:
-        _, key = await keyring.create("ada", Role.USER)
-        for n in range(100):
-            assert keyring.authenticate(basic(f"{key}:{n}")).owner == "ada"
-        assert len(keyring._by_header) <= 10
-
-    with_keyring(test)
-
-
 def test_only_an_admin_is_an_admin():
     Principal("key_1", "ada", Role.ADMIN).require_admin()
     with pytest.raises(Forbidden, match="yours has the role user"):
