@@ -4,7 +4,6 @@ import threading
 from _thread import LockType
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 Work = Callable[[], None]
@@ -41,9 +40,8 @@ class ThreadPool:
             try:
                 self._bring_one()
             except (RuntimeError, MemoryError):
-                if not self._size:
-                    self._waiting.pop()
-                    raise
+                self._waiting.pop()
+                raise
 
     def _bring_one(self) -> None:
         """Wake the thread that became idle last, or start one, unless one is on its way."""
@@ -53,7 +51,11 @@ class ThreadPool:
             self._on_its_way = True
             self._idle.pop().release()
         elif self._size < min(self._wanted, self.limit):
-            self._start_one()
+            try:
+                self._start_one()
+            except (RuntimeError, MemoryError):
+                if not self._size:  # else the threads that there are do it
+                    raise
 
     def _start_one(self) -> None:
         name = f"predict-{self._size + 1}"
@@ -73,8 +75,7 @@ class ThreadPool:
                 if work is None:
                     self._idle.append(woken)
                 elif self._waiting:
-                    with suppress(RuntimeError, MemoryError):  # the threads that there are do it
-                        self._bring_one()
+                    self._bring_one()
             if work is not None:
                 work()
             else:
