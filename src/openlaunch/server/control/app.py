@@ -32,6 +32,7 @@ from openlaunch.server.asgi import (
     server_fault,
 )
 from openlaunch.server.control import api_pages
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.guard import Guard
 from openlaunch.server.control.openapi import ControlPlane
 from openlaunch.server.control.routes import (
@@ -60,7 +61,6 @@ from openlaunch.server.control.routes import (
     tasks,
     triggers,
 )
-from openlaunch.server.control.routes.context import Context
 from openlaunch.server.control.to_leader import ToLeader
 from openlaunch.wire import routes
 from openlaunch.wire.misfits import said

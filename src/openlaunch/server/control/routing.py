@@ -16,7 +16,7 @@ from openlaunch.errors import BadRequest, PayloadTooLarge, UnsupportedMedia
 from openlaunch.server.accept import JSON, check_accept
 from openlaunch.server.access.auth import ACTING, Principal
 from openlaunch.server.asgi import Disconnected, Message, Receive, Scope, check_encoding, header, read_body
-from openlaunch.server.control.routes.context import acting, find_admin, find_caller, find_scraper, find_user
+from openlaunch.server.control.routes.callers import acting, find_admin, find_caller, find_scraper, find_user
 from openlaunch.server.prediction.inputs import parse_json
 from openlaunch.server.prediction.schema_cost import MAX_DEPTH, is_too_deep
 

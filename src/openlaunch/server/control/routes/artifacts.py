@@ -18,7 +18,8 @@ from openlaunch.artifacts.locations import (
 from openlaunch.errors import NotFound, PayloadTooLarge, Unprocessable
 from openlaunch.server.accept import ANYTHING
 from openlaunch.server.control.answers import InPieces
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import UploadResponse

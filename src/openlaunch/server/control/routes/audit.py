@@ -7,7 +7,8 @@ from fastapi import Query
 from pydantic import AwareDatetime
 
 from openlaunch.server.control.answers import shown
-from openlaunch.server.control.routes.context import Admin, Context, Owner
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import Admin, Owner
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import audit as audit_store
 from openlaunch.store.audit import AuditFilter

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from openlaunch.server import clock
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
 from openlaunch.server.jobs.model_batch_files import file_id_of

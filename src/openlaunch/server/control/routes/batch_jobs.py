@@ -9,8 +9,9 @@ from fastapi import Request, Response
 from openlaunch.artifacts.locations import INPUTS_FOLDER
 from openlaunch.server import clock
 from openlaunch.server.control.answers import InPages, listed, shown
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.routes.artifacts import check_uploaded
-from openlaunch.server.control.routes.context import Context, User, Wait
+from openlaunch.server.control.routes.callers import User, Wait
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.specs import spec_of_job
 from openlaunch.store import batch_jobs as job_store

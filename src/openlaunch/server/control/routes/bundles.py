@@ -10,8 +10,9 @@ from openlaunch.errors import PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import InPages, listed, shown
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.routes.artifacts import check_uploaded
-from openlaunch.server.control.routes.context import Context, User, named
+from openlaunch.server.control.routes.callers import User, named
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle, found
 from openlaunch.store import bundles as bundle_store

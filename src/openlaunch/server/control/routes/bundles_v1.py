@@ -5,8 +5,9 @@ from typing import Any
 from fastapi import Response
 
 from openlaunch.server.control.answers import listed, shown
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.routes.bundles import bundles_of, clone_bundle, latest_bundle, store_bundle
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routes.callers import User
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle
 from openlaunch.server.endpoints.specs import made_of, wrong_field

@@ -7,7 +7,8 @@ from urllib.parse import quote
 from fastapi import Request, Response
 
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.control.routes.context import Caller, Context
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import Caller
 from openlaunch.server.control.routes.docs import as_json, renamed
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.gateway.resolver import find_by_name

@@ -1,4 +1,4 @@
-"""What the routes work with, and whose request it is."""
+"""Whose request it is, and for whom: the types of parameters that routes take."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Request
 
 from openlaunch.errors import BadRequest
 from openlaunch.server.access.auth import ACTING, PRINCIPAL, Principal
-from openlaunch.server.control.context import Context as Context
+from openlaunch.server.control.context import Context
 from openlaunch.store.owners import owner_of
 from openlaunch.wire.keys import ALL_OWNERS, Role
 from openlaunch.wire.tasks import MAX_WAIT_SECONDS

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from openlaunch.errors import NotFound, PayloadTooLarge
 from openlaunch.server.control.api_pages import page
-from openlaunch.server.control.routes.context import Caller, Context, named
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import Caller, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import may_see
 from openlaunch.server.prediction.schemas import written

@@ -11,6 +11,7 @@ from openlaunch.controller.events import message_of
 from openlaunch.engines.base import LogPart
 from openlaunch.errors import BadRequest, NotFound
 from openlaunch.server.control.answers import InPages, InPieces, listed, pieces_of, shown, with_text
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.endpoint_view import (
     BundleNames,
     bundle_names,
@@ -19,7 +20,7 @@ from openlaunch.server.control.endpoint_view import (
     workers_of,
 )
 from openlaunch.server.control.metrics_view import shown_troubles, troubles_of
-from openlaunch.server.control.routes.context import Admin, Caller, Context, User, moment_of, named
+from openlaunch.server.control.routes.callers import Admin, Caller, User, moment_of, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint, may_see, no_endpoint, visible_endpoint
 from openlaunch.store import endpoints as endpoint_store

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from openlaunch.engines.base import EnvironmentInfo
 from openlaunch.errors import NotFound
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
 from openlaunch.wire.environments import (

@@ -16,8 +16,9 @@ from openlaunch.errors import APIError, BadRequest, NotFound, PayloadTooLarge, U
 from openlaunch.server import clock
 from openlaunch.server.access.uploads import Counted
 from openlaunch.server.control.answers import InPages, InPieces, listed, shown, with_text
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.routes.artifacts import FILE, bounded
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routes.callers import User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
 from openlaunch.store import files as file_store

@@ -2,7 +2,7 @@
 
 from fastapi import Response
 
-from openlaunch.server.control.routes.context import Context
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
 from openlaunch.wire.health import CheckStatus, ReadinessResponse

@@ -7,7 +7,8 @@ from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import InPages, listed, shown
-from openlaunch.server.control.routes.context import Context, User, Wait, named
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import User, Wait, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
 from openlaunch.server.jobs.image_jobs import job_spec

@@ -7,7 +7,8 @@ from fastapi import Response
 
 from openlaunch.server import clock
 from openlaunch.server.control.answers import listed, shown
-from openlaunch.server.control.routes.context import Admin, Caller, Context, Owner
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import Admin, Caller, Owner
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import keys as key_store
 from openlaunch.store.records import KeyRecord

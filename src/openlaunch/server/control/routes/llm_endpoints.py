@@ -14,9 +14,10 @@ from openlaunch.client.engines import OFFLINE, command_of, engine_of, folder_of
 from openlaunch.errors import APIError, NotFound, NotServed
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import InPages, listed
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described_with
 from openlaunch.server.control.routes.bundles import store_bundle
-from openlaunch.server.control.routes.context import Caller, Context, User, named
+from openlaunch.server.control.routes.callers import Caller, User, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle, found, may_see
 from openlaunch.server.endpoints.specs import made_of, wrong_field

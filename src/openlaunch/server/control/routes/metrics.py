@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import Header, Query, Response
 
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.metrics_view import Summaries, over_time
-from openlaunch.server.control.routes.context import Context, Scraper, User
+from openlaunch.server.control.routes.callers import Scraper, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.control.scrapes import TYPES, Scrapes
 from openlaunch.server.endpoints.lookups import find_endpoint

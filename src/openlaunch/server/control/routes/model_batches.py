@@ -8,7 +8,8 @@ from fastapi import Query
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
 from openlaunch.server.prediction.usage import TokenUsage

@@ -8,8 +8,9 @@ from prometheus_client import ProcessCollector
 
 from openlaunch.engines.base import EngineError, NodeInfo
 from openlaunch.errors import Conflict, NotFound, Unavailable
+from openlaunch.server.control.context import Context
 from openlaunch.server.control.metrics_view import times_of
-from openlaunch.server.control.routes.context import Admin, Context
+from openlaunch.server.control.routes.callers import Admin
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store.cluster import not_leading
 from openlaunch.wire import routes

@@ -3,7 +3,8 @@
 from typing import Any
 
 from openlaunch.server import clock
-from openlaunch.server.control.routes.context import Admin, Context, Owner, User
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import Admin, Owner, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import quotas as quota_store
 from openlaunch.wire import routes

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import Path
 
-from openlaunch.server.control.routes.context import Admin, Context, Owner, User
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import Admin, Owner, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
 from openlaunch.wire.secrets import (

@@ -1,6 +1,7 @@
 """What holds the disk; for admins."""
 
-from openlaunch.server.control.routes.context import Admin, Context
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import Admin
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
 from openlaunch.wire.storage import StorageResponse

@@ -3,7 +3,8 @@
 from openlaunch.errors import NotFound, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
-from openlaunch.server.control.routes.context import Context, Owner, User
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import Owner, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.prediction.inputs import is_http_url
 from openlaunch.store import subscriptions

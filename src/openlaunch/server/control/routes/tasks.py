@@ -18,7 +18,8 @@ from openlaunch.server import clock
 from openlaunch.server.accept import EVENTS, JSON, choose
 from openlaunch.server.asgi import STREAM_HEADERS
 from openlaunch.server.control.answers import InPieces, shown
-from openlaunch.server.control.routes.context import Caller, Context, User, moment_of
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import Caller, User, moment_of
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import visible_endpoint
 from openlaunch.server.queue.answering import no_task

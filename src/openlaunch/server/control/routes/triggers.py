@@ -7,7 +7,8 @@ from fastapi import Response
 
 from openlaunch.server import clock
 from openlaunch.server.control.answers import InPages, listed, shown
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.routes.callers import User
 from openlaunch.server.control.routes.image_jobs import find_image_bundle
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
