@@ -18,8 +18,10 @@ from openlaunch.cli.output import (
     emit,
     emit_rows,
     fields,
+    is_long_ago,
     note,
     of_document,
+    oldest_line,
     say_status,
     trouble_line,
     waiting,
@@ -294,4 +296,6 @@ def explain_endpoint(context: typer.Context, name: Name, as_json: Json = False) 
     with connect(context) as client:
         why = client.explain_endpoint(name)
     lines = [*(reason.message for reason in why.reasons), *map(trouble_line, why.troubles)]
+    if why.oldest_task_at is not None and is_long_ago(why.oldest_task_at):
+        lines.append(oldest_line(why.oldest_task_at))
     emit(why, as_json, lambda: print("\n".join(lines)))

@@ -1,9 +1,10 @@
-"""Nodes and GPUs in `openlaunch top`, for admins: what is wrong stands first."""
+"""The server, nodes and GPUs in `openlaunch top`, for admins: what is wrong stands first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from openlaunch.cli.output import ago
 from openlaunch.cli.screen import line, padded, widths
 from openlaunch.errors import Unavailable
 from openlaunch.wire.quantities import size_text
@@ -12,20 +13,23 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from openlaunch.client.client import LaunchClient
+    from openlaunch.wire.health import Check
     from openlaunch.wire.nodes import GpuResponse, NodeResponse
 
 COLUMNS = ("NODE", "STATE", "WORKERS", "FREE CPUS", "FREE MEMORY", "FREE GPUS")
 MIN_NAME = 12
 AWAY = "away"
+_SAYS = {"warning": "warns", "failed": "has failed"}
 _ORDER = (AWAY, "draining", "drained", "ready")
 
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """The nodes, and the GPUs of the server's own machine; either may be none."""
+    """The nodes, the GPUs of the server's own machine, and the server's checks that are not ok; any may be none."""
 
     nodes: Sequence["NodeResponse"] = ()
     gpus: Sequence["GpuResponse"] = ()
+    wrong: Sequence["Check"] = ()
 
 
 def machines_of(client: "LaunchClient") -> Machines:
@@ -36,12 +40,23 @@ def machines_of(client: "LaunchClient") -> Machines:
         if error.code != "not_leading":
             raise
         nodes = []
-    return Machines(nodes, client.list_servers().gpu_use)
+    server = client.list_servers()
+    return Machines(nodes, server.gpu_use, server.wrong)
+
+
+def check_line(check: "Check") -> str:
+    """Say since when a check of the server is not ok, and what it says."""
+    since = "" if check.since is None else f"{ago(check.since)}: "
+    return f"{since}the server's check {check.name} {_SAYS[check.status.value]}: {check.detail}"
 
 
 def machine_lines(machines: Machines, width: int, most: int) -> list["Text"]:
     """Return up to `most` lines; where they are too few, the last one counts what is left out."""
-    lines = [*_node_lines(machines.nodes, width), *_gpu_lines(machines.gpus, width)]
+    checks = [
+        line(check_line(each), "bold red" if each.status.value == "failed" else "yellow")
+        for each in machines.wrong
+    ]
+    lines = [*checks, *_node_lines(machines.nodes, width), *_gpu_lines(machines.gpus, width)]
     if len(lines) <= most:
         return lines
     return [*lines[: most - 1], line(f"… and {len(lines) - most + 1} more lines of nodes and GPUs", "dim")][

@@ -23,6 +23,9 @@ def _wanted_anywhere(context: typer.Context, value: bool) -> bool:
     return value or options_of(context).as_json
 
 
+LONG_SECONDS = 60.0
+"""How old the oldest task that waits may be before a line says so."""
+
 _COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_wanted_anywhere)]
 
@@ -196,7 +199,22 @@ def when(moment: datetime | str | None) -> str | None:
 
 def trouble_line(trouble: "Trouble") -> str:
     """Say since when something is wrong with an endpoint, and what."""
-    seconds = max(0.0, (datetime.now(UTC) - trouble.since).total_seconds())
+    return f"{ago(trouble.since)}: {trouble.message}"
+
+
+def is_long_ago(submitted: datetime) -> bool:
+    """Tell whether a task that waits was submitted so long ago that it is worth a line."""
+    return (datetime.now(UTC) - submitted).total_seconds() > LONG_SECONDS
+
+
+def oldest_line(submitted: datetime) -> str:
+    """Say when the oldest task that waits was submitted."""
+    return f"{ago(submitted)}: the oldest task that waits was submitted"
+
+
+def ago(since: datetime) -> str:
+    """Say how long ago a time was, such as "5 min ago"."""
+    seconds = max(0.0, (datetime.now(UTC) - since).total_seconds())
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     unit, size = next((each for each in units if seconds >= each[1]), units[-1])
-    return f"{seconds // size:.0f} {unit} ago: {trouble.message}"
+    return f"{seconds // size:.0f} {unit} ago"

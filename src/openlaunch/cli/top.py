@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openlaunch.cli.connection import connect, options_of
-from openlaunch.cli.machines import Machines, machine_lines, machines_of
-from openlaunch.cli.output import Json, emit_rows, trouble_line
+from openlaunch.cli.machines import Machines, check_line, machine_lines, machines_of
+from openlaunch.cli.output import Json, emit_rows, is_long_ago, oldest_line, trouble_line
 from openlaunch.cli.screen import line, padded, widths
 from openlaunch.errors import ConnectionFailed, TooManyRequests, Unavailable
 from openlaunch.wire.keys import ALL_OWNERS, Role
@@ -61,8 +61,10 @@ def top(
             return _cells(summary, everybody)
 
         if once or as_json or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-            found, optional = client.list_metrics(), ("RUNNING", "P50")
-            emit_rows(found, as_json, PRINTED_COLUMNS, lambda s: (*row(s), _trouble(s)), optional)
+            found, machines = _look(client)()
+            emit_rows(found, as_json, PRINTED_COLUMNS, lambda s: (*row(s), _trouble(s)), ("RUNNING", "P50"))
+            for check in machines.wrong:
+                print(check_line(check), file=sys.stderr)
         else:
             _watch(_look(client), row, client.url, interval)
 
@@ -198,6 +200,8 @@ def _rows(found: Sequence["EndpointSummary"], row: Row, width: int, most: int) -
 def _reasons(summary: "EndpointSummary") -> Iterator[str]:
     """Yield what is wrong and since when, or else what the status is for."""
     yield from map(trouble_line, summary.troubles)
+    if summary.oldest_task_at is not None and is_long_ago(summary.oldest_task_at):
+        yield oldest_line(summary.oldest_task_at)
     if not summary.troubles and summary.status_reason and summary.status != READY:
         yield summary.status_reason
 

@@ -68,11 +68,16 @@ def _serving(s: Situation, load: Load) -> Reason:
     if load.queued and load.in_flight >= slots:
         return _reason(
             ReasonCode.BUSY,
-            f"all {slots} slots of its {count_of_workers(ready)} are taken, and {load.queued} requests wait; "
+            f"{_taken(slots)} of its {count_of_workers(ready)} {'is' if slots == 1 else 'are'} taken, and "
+            f"{load.queued} request{' waits' if load.queued == 1 else 's wait'}; "
             f"max_workers is {s.endpoint.spec.max_workers}",
         )
     with_slots = f"{count_of_workers(ready)} with {count_of_slots(slots)}"
     return _reason(ReasonCode.SERVING, f"{with_slots} {'serves' if ready == 1 else 'serve'}")
+
+
+def _taken(slots: int) -> str:
+    return "the slot" if slots == 1 else f"all {slots} slots"
 
 
 def _trouble(s: Situation, policy: Policy) -> Iterator[Reason]:

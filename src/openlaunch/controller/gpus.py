@@ -46,13 +46,17 @@ def gpu_problem(spec: EndpointSpec, capacity: Capacity) -> str | None:
         there = min(there, fitting)
     of_kind = f" of the type {kind}" if there != capacity.gpus else ""
     if spec.gpus > there:
-        return f"asks for {spec.gpus:g} GPUs per worker, this machine has {there}{of_kind}"
+        return f"asks for {_gpus(spec.gpus)} per worker, this machine has {there}{of_kind}"
     if room_for(spec.gpus, there, ()) < spec.min_workers:
         return (
-            f"asks for {spec.gpus:g} GPUs per worker and at least {spec.min_workers} workers, "
-            f"this machine has {there} GPUs{of_kind}"
+            f"asks for {_gpus(spec.gpus)} per worker and at least {spec.min_workers} workers, "
+            f"this machine has {_gpus(there)}{of_kind}"
         )
     return None
+
+
+def _gpus(count: float) -> str:
+    return f"{count:g} GPU{'' if count == 1 else 's'}"
 
 
 def _waits_for(spec: EndpointSpec, capacity: Capacity) -> str | None:

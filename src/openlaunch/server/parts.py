@@ -205,7 +205,10 @@ class _Parts:
         self.stack.push_async_callback(self.tasks.stop)
         self.urls = SignedURLs(self.signer, self.settings.url_lifetime_seconds, Proxies(self.settings))
         signer = CallbackSigner(self.secret)
-        self.callbacks = Callbacks(self.settings, self.store, self.tasks, signer, self.urls, shared=shared)
+        tell = self.controller.events.add
+        self.callbacks = Callbacks(
+            self.settings, self.store, self.tasks, signer, self.urls, shared=shared, tell=tell
+        )
         self.callbacks.spans = self.spans
         self.callbacks.start(self.url)
         self.stack.push_async_callback(self.callbacks.stop)

@@ -1,5 +1,6 @@
 """Whether the server can serve (`/readyz`)."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import BaseModel
@@ -14,11 +15,12 @@ class CheckStatus(StrEnum):
 
 
 class Check(BaseModel):
-    """One check; `detail` says what is wrong."""
+    """One check; `detail` says what is wrong, and `since` when a look first found it so."""
 
     name: str
     status: CheckStatus = CheckStatus.OK
     detail: str | None = None
+    since: datetime | None = None
 
 
 class ReadinessResponse(BaseModel):

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, Field
 
+from openlaunch.wire.health import Check
 from openlaunch.wire.metrics import Times
 
 
@@ -85,6 +86,7 @@ class ListServersResponse(BaseModel):
     free_gpus: int
     gpu_use: list[GpuResponse] = Field(description="Of the server's own machine.")
     numbers: ServerNumbers = Field(description="Of the server that answers.")
+    wrong: list[Check] = Field(default=[], description="Its checks of /readyz that are not ok.")
 
 
 class ChangeNodeRequest(BaseModel):

@@ -39,6 +39,7 @@ class EndpointWhy(BaseModel):
     """Why an endpoint serves or does not. `pending`: no worker takes requests. The first reason matters most.
 
     `troubles` say what is wrong and since when; who calls an endpoint that is somebody else's does not see them.
+    `oldest_task_at` is when the oldest task that waits was submitted, as it was up to 15 s ago.
     """
 
     pending: bool
@@ -49,6 +50,7 @@ class EndpointWhy(BaseModel):
     in_flight: int
     queued: int
     troubles: list[Trouble] = []
+    oldest_task_at: datetime | None = None
 
 
 class TaskWhy(BaseModel):

@@ -276,6 +276,26 @@ def test_a_task_that_has_not_ended_has_nothing_to_send(client, endpoint):
         only(receiver)
 
 
+def test_an_endpoint_whose_callbacks_fail_says_so_until_they_are_taken(client):
+    endpoint = client.deploy(half, name="unheard", endpoint_type="async", **SMALL)
+
+    def troubles():
+        (found,) = [each for each in client.list_metrics() if each.name == "unheard"]
+        return [each.kind for each in found.troubles]
+
+    with receiving(answers=[503] * 3) as receiver:
+        for _ in range(3):
+            ask(endpoint, receiver.url)
+        assert eventually(troubles) == ["callbacks_fail"]
+        (event,) = eventually(
+            lambda: [e for e in client.list_endpoint_events("unheard").events if e.kind == "callbacks_fail"]
+        )
+        assert event.message == "callbacks began to fail: 127.0.0.1: the receiver answered 503"
+        assert client.explain_endpoint("unheard").troubles[0].message == event.message
+        ask(endpoint, receiver.url)
+        eventually(lambda: not troubles())
+
+
 def test_a_task_without_a_callback_has_no_deliveries(client, endpoint):
     future = endpoint.predict(args(x=1))
     assert client.list_deliveries(future.async_task_id) == []

@@ -72,6 +72,12 @@ def test_all_slots_are_taken() -> None:
     assert "9 requests wait" in why(simulation).reasons[0].message
 
 
+def test_the_only_slot_is_taken() -> None:
+    simulation = simulated(seconds=30, load=Load(in_flight=1, queued=1), max_workers=1)
+    message = why(simulation).reasons[0].message
+    assert message == "the slot of its 1 worker is taken, and 1 request waits; max_workers is 1"
+
+
 def test_nothing_is_asked() -> None:
     assert codes(simulated(seconds=60, min_workers=0)) == [ReasonCode.IDLE]
 

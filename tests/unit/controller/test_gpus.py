@@ -14,6 +14,7 @@ NAMED = Capacity(8, 2**33, 2, 2, gpu_names=("Tesla T4", "Tesla T4"))
     ("asked", "capacity", "said"),
     [
         ({"gpus": 3}, TWO, "asks for 3 GPUs per worker, this machine has 2"),
+        ({"gpus": 1}, Capacity(8, 2**33, 0, 0), "asks for 1 GPU per worker, this machine has 0"),
         ({"gpus": 0.5}, Capacity(8, 2**33, 0, 0), "asks for 0.5 GPUs per worker, this machine has 0"),
         ({"gpus": 0.6, "min_workers": 3}, TWO, "asks for 0.6 GPUs per worker and at least 3 workers"),
         (

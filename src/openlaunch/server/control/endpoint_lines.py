@@ -35,6 +35,8 @@ class EndpointNow:
     ready: int
     starting: int
     oldest: float | None
+    troubles: Sequence[tuple[str, float]] = ()
+    """Kinds of what is wrong, and since when, in seconds since 1970."""
     generations: Mapping[int, PredictionCounts] = field(default_factory=dict)
     """Those that have workers now, where there are several: while a canary or a roll-out runs."""
 
@@ -73,6 +75,11 @@ _GAUGES: dict[str, tuple[str, Value]] = {
 }
 _LABELLED_GAUGES: dict[str, tuple[str, str, Labelled]] = {
     "endpoint_status": ("The status of an endpoint, always 1.", "status", lambda e: [(e.now.status, 1)]),
+    "endpoint_trouble_since_seconds": (
+        "Since when something is wrong with an endpoint, by the kind of its event, in seconds since 1970.",
+        "kind",
+        lambda e: e.now.troubles,
+    ),
     "workers": (
         "Workers by state: ready, or starting.",
         "state",

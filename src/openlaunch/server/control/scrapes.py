@@ -16,12 +16,13 @@ from openlaunch.server import clock
 from openlaunch.server.accept import choose
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.endpoint_lines import EndpointNow, lines
+from openlaunch.server.control.metrics_view import troubles_of
 from openlaunch.server.control.server_collector import ServerCollector, ServerNow
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.tasks import outbox
 from openlaunch.tasks.position import oldest
-from openlaunch.wire.health import CheckStatus, ReadinessResponse
+from openlaunch.wire.health import Check, CheckStatus, ReadinessResponse
 
 MAX_ENDPOINTS = 1000
 """Endpoints that have metrics of their own."""
@@ -52,6 +53,7 @@ class Scrapes:
         self._pending: int | None = None
         self._checks: asyncio.Task[ReadinessResponse] | None = None
         self._ready = False
+        self._wrong: list[Check] = []
 
     async def answer(self, accept: str) -> Answer:
         """Return the bytes of an answer and their type: text, or OpenMetrics where the client prefers that."""
@@ -91,7 +93,9 @@ class Scrapes:
             self._checks = asyncio.create_task(self._context.health.report())
         await asyncio.wait({self._checks}, timeout=STORE_SECONDS)
         if self._checks.done():
-            self._ready = self._checks.result().status is not CheckStatus.FAILED
+            found = self._checks.result()
+            self._ready = found.status is not CheckStatus.FAILED
+            self._wrong = [check for check in found.checks if check.status is not CheckStatus.OK]
             self._checks = None
 
     def _endpoint(self, lane: Lane) -> EndpointNow:
@@ -109,6 +113,7 @@ class Scrapes:
             ready=ready,
             starting=starting,
             oldest=None if since is None else max(0.0, clock.now() - since),
+            troubles=[(each.kind.value, each.since) for each in troubles_of(lane)],
             generations=self._generations(lane),
         )
 
@@ -131,6 +136,7 @@ class Scrapes:
             counts=context.counts,
             leads=context.controller.leads,
             ready=self._ready,
+            wrong=self._wrong,
             connections=len(context.connections),
             max_connections=context.connections.limit,
             callbacks=context.callbacks.outcomes.copy(),

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import (
 from openlaunch.engines.base import GpuUse
 from openlaunch.server.metrics.histograms import Histogram
 from openlaunch.server.metrics.server_counts import ServerCounts
+from openlaunch.wire.health import Check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class ServerNow:
     counts: ServerCounts
     leads: bool
     ready: bool
+    wrong: Sequence[Check]
+    """Checks of /readyz that are not OK."""
     connections: int
     max_connections: int
     callbacks: Mapping[str, int]
@@ -60,6 +63,15 @@ def _server(now: ServerNow) -> Iterator[Metric]:
         "leader", "1 where this server has the workers, 0 where another one of the cluster has.", now.leads
     )
     yield _gauge("ready", "1 where no check of /readyz has failed, else 0.", now.ready)
+    since = GaugeMetricFamily(
+        "openlaunch_check_wrong_since_seconds",
+        "Since when a check of /readyz has a status that is not ok, in seconds since 1970.",
+        labels=["check", "status"],
+    )
+    for check in now.wrong:
+        if check.since is not None:
+            since.add_metric([check.name, check.status.value], check.since.timestamp())
+    yield since
     yield _gauge("endpoints", "Endpoints; those past 1,000 have no metrics of their own.", now.endpoints)
     yield _histogram(
         "event_loop_lag_seconds", "How late the event loop was, twice a second.", now.counts.loop_lag

@@ -1,16 +1,17 @@
-"""When an endpoint's predictions fail, or wait for long, in a burst: its beginning and its end, each seen once."""
+"""When predictions fail, wait for long or are refused in a burst: its beginning and its end, each seen once."""
 
 from collections import deque
 from collections.abc import Iterator
 
 from openlaunch.server.dispatch.recent_outcomes import SAMPLE_SECONDS
-from openlaunch.server.metrics.counts import FAILED, LONG_WAIT_SECONDS, EndpointCounts
+from openlaunch.server.metrics.counts import FAILED, LONG_WAIT_SECONDS, Ended, EndpointCounts
 from openlaunch.wire.events import EventKind
 
 WINDOW_SECONDS = 60.0
 LEAST = 5
 LEAST_SHARE = 0.1
-_WHERE = f"in a minute at least {LEAST}, and {LEAST_SHARE:.0%} of all"
+LEAST_IF_ALL = 3
+_WHERE = f"in a minute at least {LEAST} and {LEAST_SHARE:.0%} of all, or all of {LEAST_IF_ALL} or more"
 
 Event = tuple[EventKind, str]
 """Its kind and its detail."""
@@ -19,8 +20,8 @@ Event = tuple[EventKind, str]
 class Burst:
     """Knows whether a burst lasts, by what was counted in the last `WINDOW_SECONDS`.
 
-    One begins where at least `LEAST` predictions have gone wrong, and at least `LEAST_SHARE` of those that ended. It
-    ends where none has, or less than half of that share.
+    One begins where at least `LEAST` predictions have gone wrong, and at least `LEAST_SHARE` of those that ended, or
+    all of at least `LEAST_IF_ALL`. It ends where none has, or less than half of that share.
     """
 
     __slots__ = ("_counted", "_lasts")
@@ -39,18 +40,19 @@ class Burst:
         if self._lasts:
             lasts = found > 0 and found >= among * LEAST_SHARE / 2
         else:
-            lasts = found >= LEAST and found >= among * LEAST_SHARE
+            least = LEAST_IF_ALL if found == among else LEAST
+            lasts = found >= least and found >= among * LEAST_SHARE
         changed, self._lasts = lasts != self._lasts, lasts
         return lasts if changed else None
 
 
 class Bursts:
-    """The bursts of one endpoint: of failures, and of long waits for a slot."""
+    """The bursts of one endpoint: of failures, of long waits for a slot, and of refusals."""
 
-    __slots__ = ("_failures", "_waits")
+    __slots__ = ("_failures", "_refusals", "_waits")
 
     def __init__(self) -> None:
-        self._failures, self._waits = Burst(), Burst()
+        self._failures, self._waits, self._refusals = Burst(), Burst(), Burst()
 
     def look(self, numbers: EndpointCounts, error: str) -> Iterator[Event]:
         """Yield the events of what begins or ends; to be called every `SAMPLE_SECONDS`.
@@ -69,3 +71,8 @@ class Bursts:
                 yield EventKind.WAITS_BEGAN, f"over {LONG_WAIT_SECONDS:g} s for a slot; {_WHERE}"
             case False:
                 yield EventKind.WAITS_ENDED, "in the last minute none has, or few have"
+        match self._refusals.changes(sum(ended), ended[Ended.TOO_MANY]):
+            case True:
+                yield EventKind.REFUSALS_BEGAN, f"{numbers.last_too_many}; {_WHERE}"
+            case False:
+                yield EventKind.REFUSALS_ENDED, "in the last minute none was, or few were"

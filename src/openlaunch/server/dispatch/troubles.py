@@ -2,21 +2,28 @@
 
 from typing import NamedTuple
 
+from openlaunch.wire.endpoints import CanaryStatus
 from openlaunch.wire.events import EventKind
 
 _BEGINS = (
     EventKind.UPDATE_FAILED,
     EventKind.FAILURES_BEGAN,
+    EventKind.CANARY,
     EventKind.WAITS_BEGAN,
+    EventKind.REFUSALS_BEGAN,
     EventKind.QUEUE_OLD,
+    EventKind.CALLBACKS_FAIL,
 )
 _ENDS = {
-    EventKind.UPDATED: EventKind.UPDATE_FAILED,
-    EventKind.ROLLED_OUT: EventKind.UPDATE_FAILED,
-    EventKind.RECOVERED: EventKind.UPDATE_FAILED,
-    EventKind.FAILURES_ENDED: EventKind.FAILURES_BEGAN,
-    EventKind.WAITS_ENDED: EventKind.WAITS_BEGAN,
-    EventKind.QUEUE_CAUGHT_UP: EventKind.QUEUE_OLD,
+    EventKind.UPDATED: (EventKind.UPDATE_FAILED, EventKind.CANARY),
+    EventKind.ROLLED_OUT: (EventKind.UPDATE_FAILED, EventKind.CANARY),
+    EventKind.CANARY: (EventKind.CANARY,),
+    EventKind.RECOVERED: (EventKind.UPDATE_FAILED,),
+    EventKind.FAILURES_ENDED: (EventKind.FAILURES_BEGAN,),
+    EventKind.WAITS_ENDED: (EventKind.WAITS_BEGAN,),
+    EventKind.REFUSALS_ENDED: (EventKind.REFUSALS_BEGAN,),
+    EventKind.QUEUE_CAUGHT_UP: (EventKind.QUEUE_OLD,),
+    EventKind.CALLBACKS_TAKEN: (EventKind.CALLBACKS_FAIL,),
 }
 
 
@@ -38,9 +45,9 @@ class Troubles:
 
     def happened(self, kind: EventKind, detail: str, at: float) -> None:
         """Note what an event tells of."""
-        if kind in _ENDS:
-            self._now.pop(_ENDS[kind], None)
-        elif kind in _BEGINS:
+        for ended in _ENDS.get(kind, ()):
+            self._now.pop(ended, None)
+        if kind in _BEGINS and (kind is not EventKind.CANARY or detail.startswith(CanaryStatus.FAILED)):
             since = self._now[kind].since if kind in self._now else at
             self._now[kind] = Trouble(kind, detail, since)
 

@@ -80,6 +80,7 @@ class PredictionCounts:
             "exemplars",
             "first_item",
             "gaps",
+            "last_too_many",
             "request_bytes",
             "response_bytes",
             "resumes",
@@ -96,6 +97,8 @@ class PredictionCounts:
         """How many predictions each batch had, of endpoints that batch."""
         self.errors: Counter[str] = Counter()
         """By the code of the error that ended a prediction in place of a worker's answer."""
+        self.last_too_many = ""
+        """The code of the last 429."""
         self.exemplars: dict[int, Exemplar] = {}
         """The last prediction that was traced, by the bucket of the time in which it waited and ran."""
         self.request_bytes = self.response_bytes = self.resumes = 0
@@ -157,6 +160,8 @@ class PredictionCounts:
     def _note(self, error: APIError) -> None:
         known = error.code in self.errors or len(self.errors) < MAX_CODES
         self.errors[error.code if known else "other"] += 1
+        if error.status == _TOO_MANY:
+            self.last_too_many = error.code
 
     @property
     def ended(self) -> list[int]:
@@ -267,6 +272,12 @@ class EndpointCounts:
     def waited_long(self) -> int:
         """How many predictions waited for a slot for over `LONG_WAIT_SECONDS`."""
         return sum(counts.waited_long for counts in (self.refused, *self.generations.values()))
+
+    @property
+    def last_too_many(self) -> str:
+        """The code of a last 429: of one before predictions wait for a slot, or else of one after that."""
+        found = (counts.last_too_many for counts in (self.refused, *self.generations.values()))
+        return next(filter(None, found), "")
 
     def total(self) -> PredictionCounts:
         """Return the counts of all generations together."""

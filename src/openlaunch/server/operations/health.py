@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class Health:
         self._looking: asyncio.Task[ReadinessResponse] | None = None
         self._looked_at = 0.0
         self._artifacts_good_until = 0.0
+        self._last: list[Check] = []
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -93,6 +95,7 @@ class Health:
             self._looking = asyncio.create_task(self._look())
         stop = _failed("stopping", "the server is stopping") if self.stopping else Check(name="stopping")
         checks = [stop, *(await asyncio.shield(self._looking)).checks]
+        self._last = checks = with_since(checks, self._last, datetime.now(UTC))
         return ReadinessResponse(status=_worst(checks), checks=checks)
 
     async def _look(self) -> ReadinessResponse:
@@ -159,6 +162,17 @@ async def _within(
         log.exception("the check of %s failed", name)
         detail = getattr(error, "strerror", None) or type(error).__name__
     return Check(name=name, status=status, detail=detail)
+
+
+def with_since(checks: Iterable[Check], before: Iterable[Check], now: datetime) -> list[Check]:
+    """Add to each check that is not OK since when it has that status, by what the checks were `before`."""
+    known = {(check.name, check.status): check.since for check in before}
+    return [
+        check
+        if check.status is CheckStatus.OK
+        else check.model_copy(update={"since": known.get((check.name, check.status)) or now})
+        for check in checks
+    ]
 
 
 def with_unrecorded(store: Check, results: int, size: int) -> Check:

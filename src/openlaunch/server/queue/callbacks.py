@@ -14,6 +14,7 @@ from functools import cache, partial
 from openlaunch.errors import APIError
 from openlaunch.server import clock
 from openlaunch.server.prediction.results import SignedURLs
+from openlaunch.server.queue.failing_receivers import FailingReceivers
 from openlaunch.server.queue.posting import Poster
 from openlaunch.server.queue.progress_callbacks import ProgressCallbacks
 from openlaunch.server.queue.service import TaskService
@@ -23,6 +24,7 @@ from openlaunch.store.base import Store
 from openlaunch.tasks import lookups, outbox
 from openlaunch.tasks.outbox import Attempt, Delivery
 from openlaunch.turns import Turns
+from openlaunch.wire.events import EventKind
 from openlaunch.wire.tasks import DeliveryStatus
 from openlaunch_worker.failures import clean
 
@@ -87,8 +89,12 @@ class Callbacks:
         urls: SignedURLs,
         *,
         shared: bool,
+        tell: Callable[[str, EventKind, str], None],
     ) -> None:
-        """Take what sends need; where the outbox is `shared` with other servers, each callback is claimed first."""
+        """Take what sends need; where the outbox is `shared` with other servers, each callback is claimed first.
+
+        `tell` is called with an endpoint when its callbacks begin to fail, and when they are taken again.
+        """
         self.signer = signer
         self.spans: Spans | None = None
         """Has a span for each attempt, where the server traces."""
@@ -106,6 +112,7 @@ class Callbacks:
         self._loop_task: asyncio.Task[None] | None = None
         self._seconds = settings.callback_timeout_seconds
         self._shared = shared
+        self._receivers = FailingReceivers(tell)
         self._progress = ProgressCallbacks(store, tasks.follower, self._post_progress)
         self._poster = Poster(allow_private=settings.private_addresses, ca_file=settings.callback_ca_file)
 
@@ -196,6 +203,7 @@ class Callbacks:
             return
         status, _ = outbox.after_attempt(delivery, attempt)
         self.outcomes[_OUTCOMES[status]] += 1
+        self._receivers.attempted(delivery, attempt)
         if attempt.taken:
             log.info("callback %s was taken by %s", delivery.id, delivery.receiver)
         else:

@@ -44,9 +44,14 @@ def test_a_burst_has_one_beginning_and_one_end():
     assert seen(*[(0, 2)] * 20).count(BEGAN) == 1
 
 
-@pytest.mark.parametrize("steps", [[(0, 4)], [(60, 5)], [(1000, 50)] * 9, [(0, 1)] * 9])
+@pytest.mark.parametrize("steps", [[(0, 2)], [(1, 4)], [(60, 5)], [(1000, 50)] * 9, [(1, 1)] * 9])
 def test_few_failures_are_no_burst(steps):
     assert set(seen(*steps)) == {None}
+
+
+def test_a_few_are_a_burst_where_none_is_fine():
+    assert seen((0, 3)) == [BEGAN]
+    assert seen(*[(0, 1)] * 4) == [None, None, BEGAN, None]
 
 
 def test_a_share_about_the_bound_does_not_begin_and_end_at_each_look():
@@ -58,9 +63,20 @@ def test_what_the_endpoint_is_to_blame_for_counts(error):
     assert seen((0, 5), error=error) == [BEGAN]
 
 
-@pytest.mark.parametrize("error", [NotFound("no such row"), TooManyRequests("too many")])
-def test_what_the_caller_is_to_blame_for_does_not(error):
-    assert seen((0, 50), error=error) == [None]
+def test_what_the_caller_is_to_blame_for_does_not():
+    assert seen((0, 50), error=NotFound("no such row")) == [None]
+
+
+def test_refusals_are_a_burst_of_their_own_which_names_the_code_of_the_last():
+    numbers, burst = EndpointCounts(), Bursts()
+    for code in ("queue_full", "quota_exceeded"):
+        for _ in range(3):
+            numbers.refused.refused(TooManyRequests("too many", code=code))
+    ((kind, detail),) = burst.look(numbers, "KeyError")
+    assert kind is EventKind.REFUSALS_BEGAN
+    assert detail.startswith("quota_exceeded; ")
+    later = [kind for _ in range(4) for kind, _ in burst.look(numbers, "")]
+    assert later == [EventKind.REFUSALS_ENDED]
 
 
 def test_the_detail_names_the_last_error_and_nothing_that_differs_each_time():

@@ -1,10 +1,12 @@
 """What is told of disks, clocks and an event loop that is held up; and the clock that can't be set."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from openlaunch.server.clock import SteadyClock
-from openlaunch.server.operations.health import MIB, clock_check, disk_check, disk_room, lag_check
-from openlaunch.wire.health import CheckStatus
+from openlaunch.server.operations.health import MIB, clock_check, disk_check, disk_room, lag_check, with_since
+from openlaunch.wire.health import Check, CheckStatus
 
 GIB = 1024 * MIB
 
@@ -55,6 +57,18 @@ def test_a_clock_that_was_set_is_told_with_its_way(seconds, word):
 
 def test_small_corrections_of_the_clock_are_not_told():
     assert clock_check(0.3).status is CheckStatus.OK
+
+
+def test_a_check_that_is_not_ok_says_since_when_it_is_as_it_is():
+    seen, before = [], []
+    for minute, status in enumerate(("ok", "warning", "warning", "failed", "warning", "ok")):
+        before = with_since(
+            [Check(name="disk", status=status), Check(name="clock")],
+            before,
+            datetime(2026, 5, 4, 9, minute, tzinfo=UTC),
+        )
+        seen.append([check.since and check.since.minute for check in before])
+    assert seen == [[None, None], [1, None], [1, None], [3, None], [4, None], [None, None]]
 
 
 def test_the_steady_clock_passes_but_is_not_set():

@@ -19,7 +19,7 @@ from openlaunch.server.control.endpoint_view import (
     described_with,
     workers_of,
 )
-from openlaunch.server.control.metrics_view import shown_troubles, troubles_of
+from openlaunch.server.control.metrics_view import shown_troubles, time_of, troubles_of
 from openlaunch.server.control.routes.callers import Admin, Caller, User, moment_of, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint, may_see, no_endpoint, visible_endpoint
@@ -238,8 +238,11 @@ def _add_accounts(api: ControlRouter, context: Context) -> None:
         why = context.controller.view.explain(endpoint.id)
         if why is None:
             raise no_endpoint(model_endpoint_id)
-        troubles = shown_troubles(troubles_of(context.lanes.of(endpoint.id)))
-        return why.model_copy(update={"troubles": troubles})
+        lane = context.lanes.of(endpoint.id)
+        oldest = None if lane.oldest is None else time_of(lane.oldest)
+        return why.model_copy(
+            update={"troubles": shown_troubles(troubles_of(lane)), "oldest_task_at": oldest}
+        )
 
     @api.get(routes.CREATION_LOGS + "/{name:path}", response_model=LogsResponse)
     async def get_creation_logs(name: str, user: User) -> Response:

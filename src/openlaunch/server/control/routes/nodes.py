@@ -14,6 +14,7 @@ from openlaunch.server.control.routes.callers import Admin
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store.cluster import not_leading
 from openlaunch.wire import routes
+from openlaunch.wire.health import CheckStatus
 from openlaunch.wire.nodes import (
     ChangeNodeRequest,
     GpuResponse,
@@ -74,6 +75,9 @@ def router(context: Context) -> ControlRouter:
             gpus=has.gpus,
             free_gpus=has.free_gpus,
             numbers=_numbers(context),
+            wrong=[
+                each for each in (await context.health.report()).checks if each.status is not CheckStatus.OK
+            ],
             gpu_use=[GpuResponse.model_validate(each, from_attributes=True) for each in busy],
         )
 

@@ -1,5 +1,5 @@
 // For admins: owners with what they hold and may hold, keys, the audit log, and the server.
-import { button, change, copyable, facts, field, fill, follow, get, h, NOTHING, pill, say, select, send, shownSeconds, size, table, tally, tell, time } from "./lib.js";
+import { button, change, copyable, facts, field, fill, follow, get, h, NOTHING, pill, readiness, say, select, send, shownSeconds, size, table, tally, tell, time } from "./lib.js";
 
 export async function admin(view, content, kind = "") {
   const body = h("div");
@@ -126,12 +126,10 @@ function counted(numbers) {
 async function server(view, content) {
   // A server that does not lead has no nodes to tell of.
   const nodes = (signal) => get("/v1/nodes", {}, signal).then((found) => found.nodes, (error) => { if (error.code === "not_leading") return []; throw error; });
-  // A server that is not ready answers 503, with the same document.
-  const ready = (signal) => fetch(new URL("readyz", document.baseURI), { signal }).then((answer) => answer.json());
-  const load = (signal) => Promise.all([ready(signal), get("/v1/storage", {}, signal), get("/v1/servers", {}, signal), nodes(signal)]);
+  const load = (signal) => Promise.all([readiness(signal), get("/v1/storage", {}, signal), get("/v1/servers", {}, signal), nodes(signal)]);
   await follow(view, 5, load, ([health, storage, servers, found]) =>
     fill(content, h("div", { class: "card" }, h("p", null, "The server is ", pill(health.status)),
-      facts(...health.checks.map((check) => [check.name, [pill(check.status), check.detail && ` ${check.detail}`]]))),
+      facts(...health.checks.map((check) => [check.name, [pill(check.status), check.detail && [` ${check.detail}`, check.since && [", since ", time(check.since)]]]]))),
     h("h2", null, "Servers"), table("Servers", [["Address", (each) => each.address], ["Leads", (each) => (each.leads ? "yes" : "no")],
       ["Answers this page", (each) => (each.here ? "yes" : "no")]], servers.servers),
     h("p", null, `For workers there are ${shownCpus(servers.cpus)} CPUs, ${size(servers.memory)} of memory and ${servers.gpus} GPUs, of which ${servers.free_gpus} are free.`),

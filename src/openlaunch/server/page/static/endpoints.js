@@ -1,5 +1,5 @@
 // The list of endpoints, with what is wrong on top, and the frame of the page of one of them.
-import { button, change, copyable, empty, facts, field, fill, follow, get, h, pill, request, save, send, sentence, shownJson, shownSeconds, table, time } from "./lib.js";
+import { button, change, copyable, empty, facts, field, fill, follow, get, h, pill, readiness, request, save, send, sentence, shownJson, shownSeconds, table, time } from "./lib.js";
 import { charts, sparkline } from "./charts.js";
 import { logs } from "./logs.js";
 import { numbers } from "./numbers.js";
@@ -8,6 +8,7 @@ import { tryIt } from "./try.js";
 import { versions } from "./versions.js";
 
 const SHOWN = 100;
+const HEALTH_EACH = 6;  // loads of the list, of 5 s each
 const NO_WAIT = 0.0005;  // within the first bucket, which has those that did not wait
 
 export function failures(counts) {
@@ -23,8 +24,8 @@ function trouble({ message, since }) {
 
 export async function endpointList(view, content) {
   const search = h("input", { type: "search", name: "search", value: view.query.get("search") || "", placeholder: "name, type, status …" });
-  const body = h("div");
-  fill(content, h("h1", null, "Endpoints"), h("div", { class: "bar" }, field("Search", search)), body);
+  const wrong = h("div"), body = h("div");
+  fill(content, h("h1", null, "Endpoints"), wrong, h("div", { class: "bar" }, field("Search", search)), body);
   let found = [], limit = SHOWN;
   search.addEventListener("input", () => { limit = SHOWN; draw(); });
 
@@ -57,7 +58,15 @@ export async function endpointList(view, content) {
     fill(body, wanted.length ? table("Endpoints", columns, wanted.slice(0, limit)) : h("p", null, "No endpoint fits the search."),
       more > 0 && h("p", null, button(`Show ${Math.min(more, SHOWN)} more of ${more}`, () => { limit += SHOWN; draw(); })));
   };
-  await follow(view, 5, numbers ? changes(view) : (signal) => listOf(view, signal), (endpoints) => { found = endpoints; draw(); });
+  const list = numbers ? changes(view) : (signal) => listOf(view, signal);
+  let looks = 0;
+  const load = async (signal) => {
+    const [endpoints, health] = await Promise.all([list(signal), looks++ % HEALTH_EACH === 0 && readiness(signal)]);
+    if (health) fill(wrong, health.checks.filter((check) => check.status !== "ok").map((check) =>
+      h("p", { class: check.status === "failed" ? "reason is-bad" : "reason" }, time(check.since), `: the server's check ${check.name} ${check.status === "failed" ? "has failed" : "warns"}: ${check.detail}`)));
+    return endpoints;
+  };
+  await follow(view, 5, load, (endpoints) => { found = endpoints; draw(); });
 }
 
 // Loads the same list again and again: the server sends what is new in it.

@@ -102,6 +102,11 @@ export function follow(view, seconds, load, show) {
   return look();
 }
 
+// The checks of the server. One that is not ready answers 503, with the same document.
+export async function readiness(signal) {
+  return (await fetch(new URL("readyz", document.baseURI), { signal })).json();
+}
+
 export function say(text) {
   const said = document.getElementById("said");
   if (said.lastChild?.textContent === text) return;
