@@ -11,6 +11,8 @@ from openlaunch.tasks.raw_json import members
 from openlaunch.wire import routes
 
 MAX_CUSTOM_ID = 512
+STORED = frozenset(("previous_response_id", "conversation", "background"))
+"""Fields of a request for a response that need what OpenAI's API stores."""
 NOT_STORED = (
     "answers are not stored here: send the whole conversation as input, without previous_response_id, conversation "
     "and background"
@@ -52,7 +54,7 @@ def model_lines(pieces: Iterator[bytes], endpoint: str, max_bytes: int) -> Itera
 
 def needs_stored(body: dict[str, Any]) -> bool:
     """Return whether a request for a response continues an earlier one, or is to be asked for later."""
-    return bool(body.get("previous_response_id") or body.get("conversation") or body.get("background"))
+    return any(body.get(name) for name in STORED)
 
 
 def _line(number: int, text: str, endpoint: str, max_bytes: int, seen: set[str]) -> Line:

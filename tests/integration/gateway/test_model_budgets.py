@@ -141,6 +141,16 @@ def test_a_key_with_nothing_left_is_refused_as_clients_expect(client, call, endp
         assert "x-ratelimit-limit-tokens" not in ask(raw).headers
 
 
+def test_a_key_whose_requests_are_used_up_is_told_so_in_headers_too(client, endpoint):
+    key = client.create_api_key(owner="often", requests_per_day=1)
+    with http(client, key.api_key) as raw:
+        assert ask(raw).headers["x-ratelimit-remaining-requests"] == "0"
+        refused = ask(raw)
+        assert refused.status_code == 429
+        assert refused.headers["x-ratelimit-limit-requests"] == "1"
+        assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+
+
 def test_an_owners_keys_share_its_budget_and_batches_pay_too(client, endpoint):
     keys = [client.create_api_key(owner="shared") for _ in range(2)]
     with http(client, keys[0].api_key) as raw:

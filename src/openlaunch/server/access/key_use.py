@@ -34,6 +34,8 @@ class KeyUse:
         self.moves = asyncio.Lock()
         """Held while use is stored, and from reading it until it is counted: else some would count twice."""
         self._saving: asyncio.Task[None] | None = None
+        self._learns_until = 0.0
+        """Until when tokens may be stored that other servers have said; their number here is not what is stored."""
 
     async def start(self) -> None:
         """Read what tokens were used today, and store from now on what is used."""
@@ -88,12 +90,15 @@ class KeyUse:
 
     async def _save_tokens(self) -> None:
         """Store the tokens that were used, and learn what keys have used at other servers."""
-        if not (used := self.tokens.take_unsaved()):
-            return
-        day = int(clock.now() // DAY_SECONDS)
+        used, day = self.tokens.take_unsaved(), int(clock.now() // DAY_SECONDS)
         rows = [(*account, used_on, tokens) for (used_on, account), tokens in used.items()]
         try:
-            stored = await self._store.write(lambda conn: token_store.add(conn, day, rows))
+            if rows:
+                stored = await self._store.write(lambda conn: token_store.add(conn, day, rows))
+            elif time.monotonic() < self._learns_until:
+                stored = await self._store.read(lambda conn: token_store.of_day(conn, day))
+            else:
+                return
         except Unavailable as error:
             self.tokens.put_back(used)
             log.warning("the tokens that were used could not be stored; retrying: %s", error)
@@ -116,6 +121,7 @@ class KeyUse:
                 meter.add(count, time.time())
                 self._add_saved(key_id, meter.today[0], count)
         for key_id, owner, count in tokens:
+            self._learns_until = time.monotonic() + 2 * SAVE_SECONDS
             self.tokens.add(Account(key_id, owner), count, clock.now())
 
     def _add_saved(self, key_id: str, day: int, count: int) -> None:

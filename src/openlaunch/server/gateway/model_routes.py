@@ -9,9 +9,9 @@ from collections.abc import Collection
 from typing import Any
 from urllib.parse import unquote
 
-from openlaunch.errors import APIError
+from openlaunch.errors import APIError, TooManyRequests
 from openlaunch.server import clock
-from openlaunch.server.access.auth import Principal
+from openlaunch.server.access.auth import PRINCIPAL, Principal
 from openlaunch.server.access.tokens import TokenBudgets
 from openlaunch.server.asgi import header
 from openlaunch.server.dispatch.lane import Lane
@@ -106,7 +106,11 @@ class ModelRoutes:
 
     def _spend(self, exchange: ModelExchange) -> Principal:
         """Return the caller, whose key pays for the request, if the key and its owner have anything left."""
-        caller = self._resolver.spending(exchange.scope)
+        try:
+            caller = self._resolver.spending(exchange.scope)
+        except TooManyRequests:
+            exchange.limits = exchange.scope[PRINCIPAL].limit_headers
+            raise
         account = caller.account
         if caller.meter is not None or self._budgets.is_limited(account):
             now = clock.now()

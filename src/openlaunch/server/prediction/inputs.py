@@ -13,7 +13,7 @@ from openlaunch.server.asgi import INVALID_JSON
 from openlaunch.server.prediction.forms import Place, as_json, field_of, form_of
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
 from openlaunch.tasks.callback import Callback
-from openlaunch.tasks.model_lines import needs_stored
+from openlaunch.tasks.model_lines import STORED, needs_stored
 from openlaunch.tasks.raw_json import elements, members
 from openlaunch.wire import routes
 from openlaunch.wire.endpoint_settings import CallbackAuth
@@ -141,8 +141,8 @@ def check_model(body: Body, schemas: BundleSchemas | None = None) -> ModelInput:
     if options is None and "stream_options" in document:
         options = {}
     known = options if isinstance(options, dict) else None
-    is_stream = document.get("stream") is True
-    return ModelInput(body, model, is_stream, known, needs_stored=needs_stored(document))
+    stored = not STORED.isdisjoint(document) and needs_stored(document)
+    return ModelInput(body, model, document.get("stream") is True, known, needs_stored=stored)
 
 
 def _missing_model(given: str) -> BadRequest:
