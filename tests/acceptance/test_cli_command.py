@@ -173,6 +173,24 @@ def test_ctrl_c_while_waiting_says_how_to_go_on_and_the_task_goes_on(where, depl
     assert run(where, "tasks", "get", task_id, "--wait", "30").stdout == "4\n"
 
 
+@pytest.mark.parametrize("module", ["openlaunch.cli.app", "openlaunch.errors", "typer"])
+def test_ctrl_c_before_the_command_has_begun_is_130_without_a_traceback(module):
+    program = f"""
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, *rest):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+from openlaunch.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "llm", "list"], capture_output=True, text=True, env=environ()
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def started_task(where):
     """The id of the task that is running, once there is one."""
     deadline = time.monotonic() + 20

@@ -5,7 +5,11 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command; does not return."""
-    from openlaunch.cli.app import run
-    from openlaunch.cli.exits import exit_with
+    try:
+        from openlaunch.cli.app import run
+        from openlaunch.cli.exits import exit_with
 
-    exit_with(run())
+        code = run()
+    except KeyboardInterrupt:  # the modules are still being loaded, and there is nothing to end
+        raise SystemExit(130) from None
+    exit_with(code)
