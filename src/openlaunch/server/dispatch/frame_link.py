@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, cast
 
 from openlaunch_worker.frames import Body, FrameError, FrameParser, Kind
@@ -40,6 +41,7 @@ class FrameLink(asyncio.Protocol):
         """Empty for a connection that has not said which worker it is."""
         self.broke = ""
         """How the worker broke the protocol."""
+        self.read_at = 0.0
         self._handlers = handlers
         self._size_limits: dict[int, int] = {}
         self._parser = FrameParser(self._check_head, self._new_buffer)
@@ -56,6 +58,7 @@ class FrameLink(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
 
     def data_received(self, data: bytes) -> None:
+        self.read_at = monotonic()
         try:
             for kind, request_id, payload in self._parser.feed(data):
                 try:

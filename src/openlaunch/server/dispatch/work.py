@@ -27,6 +27,9 @@ _DIED = WorkerDied("")
 class Sender(Protocol):
     """The link that work runs on."""
 
+    read_at: float
+    """When the worker was last heard, by `monotonic`: all that is passed on meanwhile has come together."""
+
     def cancel(self, request_id: int) -> None:
         """Tell the worker that the answer is no longer wanted."""
         ...
@@ -325,25 +328,28 @@ class StreamCall(Call):
             self.check_events(data)
         self._ahead += max(MIN_CHUNK_BYTES, size)
         self.numbers.response_bytes += size
-        self._note_item()
+        assert self._link is not None
+        if (now := self._link.read_at) != self._last_at:
+            self._note_items(now)
         if not self.cancelled:
             try:
                 self.piece(data)
             except Exception as fault:
                 self.fail_on(server_fault(log, fault))
 
-    def _note_item(self) -> None:
-        now, numbers = monotonic(), self.numbers
+    def _note_items(self, now: float) -> None:
+        """Count when something came after what came before, or how long it took to come as the first."""
+        numbers = self.numbers
         if self._last_at:
             numbers.gaps.observe(now - self._last_at)
         else:
-            numbers.first_item.observe(now - (self.began or self.started_at))
+            numbers.first_item.observe(max(0.0, now - (self.began or self.started_at)))
             self.first_item_after = now - self.started_at
         self._last_at = now
 
     def finished(self, outcome: int, payload: Body) -> None:
         if payload and not self._last_at and not self.cancelled:
-            self._note_item()  # it is short: all of it has come at once
+            self._note_items(monotonic())  # it is short: all of it has come at once
         super().finished(outcome, payload)
 
     def passed_on(self, size: int) -> None:

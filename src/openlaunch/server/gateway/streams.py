@@ -326,11 +326,12 @@ class Stream(StreamCall):
         if exchange is None:
             return
         # What comes in one turn of the loop goes out in one write.
+        is_first = not self._pieces
         self._pieces.append(data)
-        if not exchange.started:
-            self._flush()
-        elif len(self._pieces) == 1:
+        if is_first and exchange.started:
             self._streams.flush_soon(self._flush)
+        elif is_first:
+            self._flush()
 
     def _write_large(self, data: Body) -> None:
         if self._exchange is not None:

@@ -1,12 +1,14 @@
 """What a slot is used for: calls and streams end exactly once, and a slow reader slows the worker down."""
 
 import asyncio
+import time
 import weakref
 
 import pytest
 from server_links import Pieces, WaitedCall, in_loop
 
 from openlaunch.errors import DeadlineExceeded, ServerError, Unavailable, WorkerDied
+from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.frames import STREAM_WINDOW, Flags
 
@@ -15,6 +17,7 @@ class Link:
     """What work gets of a link."""
 
     def __init__(self) -> None:
+        self.read_at = time.monotonic()
         self.cancelled: list[int] = []
         self.credits: list[tuple[int, int]] = []
 
@@ -109,12 +112,31 @@ class TestCall:
         assert not call.answer.done()
 
 
+def started(link: Link | None = None) -> Pieces:
+    stream = Pieces()
+    stream.started(link or Link(), 7)
+    return stream
+
+
 class TestStream:
+    def test_what_comes_in_one_read_is_counted_as_one_that_came(self):
+        link = Link()
+        stream = started(link)
+        stream.numbers = PredictionCounts()
+        for later in (0.25, 0.0, 0.0, 0.5, 0.0):
+            link.read_at += later
+            stream.chunk(b"a")
+        numbers = stream.numbers
+        assert (sum(numbers.first_item.counts), sum(numbers.gaps.counts)) == (1, 1)
+        assert numbers.gaps.sum == pytest.approx(0.5)
+        assert 0 <= numbers.first_item.sum <= 0.25
+        assert numbers.response_bytes == 5
+
     def test_wants_chunks(self):
         assert Pieces(Flags.PICKLED).flags == Flags.STREAM | Flags.PICKLED
 
     def test_pieces_before_an_end_come_and_none_after_it(self):
-        stream = Pieces()
+        stream = started()
         stream.chunk(b"a")
         stream.chunk(b"b")
         stream.finished(0, b"end")
@@ -122,7 +144,7 @@ class TestStream:
         assert stream.seen == [b"a", b"b", b"end"]
 
     def test_pieces_before_a_failure_come(self):
-        stream = Pieces()
+        stream = started()
         stream.chunk(b"a")
         stream.lost("exited with code 1")
         first, error = stream.seen
@@ -130,8 +152,8 @@ class TestStream:
         assert isinstance(error, WorkerDied)
 
     def test_the_worker_gets_credit_for_all_that_was_passed_on_in_few_frames(self):
-        stream, link = Pieces(), Link()
-        stream.started(link, 7)
+        link = Link()
+        stream = started(link)
         for _ in range(64):
             stream.passed_on(STREAM_WINDOW // 16)
         assert sum(size for _, size in link.credits) == 64 * (STREAM_WINDOW // 16)
@@ -139,8 +161,8 @@ class TestStream:
         assert len(link.credits) == 16
 
     def test_a_stream_that_has_ended_gets_no_credit(self):
-        stream, link = Pieces(), Link()
-        stream.started(link, 7)
+        link = Link()
+        stream = started(link)
         stream.finished(0, b"")
         stream.passed_on(STREAM_WINDOW)
         assert link.credits == []

@@ -59,7 +59,7 @@ class Link:
     """The worker of the stream, as the stream sees it."""
 
     def __init__(self) -> None:
-        self.cancelled, self.credited = False, 0
+        self.cancelled, self.credited, self.read_at = False, 0, 1.0
 
     def cancel(self, request_id: int) -> None:
         self.cancelled = True
