@@ -208,11 +208,13 @@ class LoopTurns:
         """Whether a step has been taken since the loop's last turn."""
         self._waiting: FairQueue[Callable[[], None]] = FairQueue()
 
-    def soon(self, owner: str, step: Callable[[], None]) -> None:
-        """Call `step`, which raises nothing, in a turn of the loop in which no other step is taken."""
-        self._waiting.append(owner, step)
-        if not self._taken:
+    def take(self, owner: str, step: Callable[[], None]) -> None:
+        """Call `step`, which raises nothing, in a turn of the loop in which no other step is taken: now or later."""
+        if self._taken:
+            self._waiting.append(owner, step)
+        else:
             self._take()
+            step()
 
     async def run(self, owner: str, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine, of which all that is done between two of its waits is a step."""
@@ -229,7 +231,7 @@ class LoopTurns:
             if not turn.done():  # it was cancelled
                 turn.set_result(None)
 
-        self.soon(owner, come)
+        self._waiting.append(owner, come)
         yield from turn
 
     def _take(self) -> None:

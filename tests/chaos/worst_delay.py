@@ -285,6 +285,18 @@ KINDS: dict[str, Callable[[Mallory], int]] = {
     "a completion whose engine streams 8 MiB of comments": lambda m: m.completion("comments"),
     "batch completions of a file of 15 MiB of empty arrays": lambda m: m.file_of_completions(),
     "a list of 200 image bundles of 100 KiB": lambda m: m.list_of_image_bundles(),
+    "200 predictions of 100 KiB of empty arrays at once": lambda m: m.at_once(
+        "POST", f"/v1/sync-tasks?model_endpoint_id={m.sync}", args(small(100 * 1024))
+    ),
+    "200 waits for 1,000 tasks at once": lambda m: m.at_once(
+        "POST",
+        "/v1/async-tasks/wait",
+        json.dumps({"task_ids": [f"tsk_{i:015}" for i in range(1000)]}).encode(),
+    ),
+    "200 requests of 100 tasks at once": lambda m: m.at_once(
+        "POST", f"/v1/async-tasks/bulk?model_endpoint_id={m.queue}", bulk(*[b'{"args": {}}'] * 100)
+    ),
+    "200 requests for how the server stands at once": lambda m: m.at_once("GET", "/readyz"),
     "200 lists of endpoints at once": lambda m: m.at_once("GET", "/v1/model-endpoints"),
     "200 secrets at once": lambda m: m.at_once("PUT", "/v1/secrets/a", b'{"value": "x"}'),
     "the OpenAPI document, for the first time": lambda m: m.raw.get("/openapi.json").status_code,

@@ -148,6 +148,7 @@ class LoggedRequest:
     def __init__(self, connection: Connection, head: Head, services: "LoggedHttpServices") -> None:
         self.flow, self.bodies, self.answers = connection.flow, connection.bodies, connection.answers
         self.scheme, self.server, self.client = connection.scheme, connection.server, connection.client
+        self.turns = connection.turns
         self.transport: Any = _Counted(connection.transport, self._wrote)
         self.admit, self.holder, self.refused = connection.admit, connection.holder, connection.refused
         self.leave = connection.leave

@@ -26,6 +26,8 @@ from openlaunch_worker.frames import LARGE_BYTES, Body
 log = logging.getLogger(__name__)
 
 _PARTS = {"content-type": PARTS, **HARMLESS}
+TURN_BYTES = 1024
+"""A larger body is taken up in its owner's turn: to parse and check one of 100 KiB takes some 10 ms."""
 
 FAILED = "openlaunch.failed"
 """In the scope of a request whose answer, with status 200, is that the model failed."""
@@ -133,6 +135,9 @@ class Exchange(Response):
         elif len(body) > FREE_BYTES and not self._count(len(body)):
             return
         self.body = body
+        if len(body) > TURN_BYTES:
+            self.in_turn(self._handler, self)
+            return
         try:
             self._handler(self)
         except Exception as fault:
@@ -190,6 +195,15 @@ class Exchange(Response):
     def writable(self) -> None:
         """Continue an answer that waited for the connection to take bytes."""
         self.on_writable()
+
+    def in_turn(self, call: Callable[..., None], *args: Any) -> None:
+        """Make a call as `guarded` does, in the owner's turn: predictions wait for one and not for hundreds."""
+
+        def step() -> None:
+            if not self.disconnected and not self.response_complete:
+                self.guarded(call, *args)
+
+        self._connection.turns.take(self._connection.holder(self.scope), step)
 
     def guarded(self, call: Callable[..., None], *args: Any) -> None:
         """Make a call; what it raises is the answer."""

@@ -193,7 +193,7 @@ class _Connection:
         self.transport: asyncio.Transport = self.memory
         self.flow = FlowControl(self.memory)
         self.bodies, self.answers, self.admit = services.bodies, services.answers, services.admit
-        self.refused = services.counts.refused
+        self.refused, self.turns = services.counts.refused, services.turns
         self.client = client
         self.send = self.memory.write
 

@@ -161,7 +161,7 @@ class ModelRoutes:
         await self._inflater.inflate(exchange, caller.owner)
         asked = await self._read(exchange, caller.owner, route)
         found = await self._names.find(caller.owner, asked.model)
-        self._sync.resume(exchange, caller.owner, found.lane.endpoint.id, last_event_id)
+        self._sync.resume(exchange, found.lane.endpoint.id, last_event_id)
 
     async def _read(self, exchange: ModelExchange, owner: str, route: str) -> ModelInput:
         """Read which model the body is for."""

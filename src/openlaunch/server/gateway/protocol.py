@@ -59,6 +59,7 @@ class HttpProtocol(RequestReceiver):
         super().__init__(services)
         self.bodies = services.bodies
         self.answers = services.answers
+        self.turns = services.turns
         self.admit = services.admit
         self.refused = services.counts.refused
         self.opening: asyncio.Task[Any] | None = None

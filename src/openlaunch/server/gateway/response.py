@@ -12,6 +12,7 @@ from openlaunch.errors import APIError
 from openlaunch.server.asgi import STREAM_HEADERS, Scope, new_request_id, problem_headers
 from openlaunch.server.bodies import BodyBudget, Held
 from openlaunch.server.gateway.unread_answers import PIECE_BYTES, UnreadAnswers
+from openlaunch.turns import LoopTurns
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 from openlaunch_worker.frames import Body
 
@@ -35,6 +36,7 @@ class Connection(Protocol):
     flow: FlowControl
     bodies: BodyBudget
     answers: UnreadAnswers
+    turns: LoopTurns
     scheme: str
     server: tuple[str, int | None] | None
     client: tuple[str, int] | None

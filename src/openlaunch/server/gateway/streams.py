@@ -34,7 +34,6 @@ from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import with_request_id
 from openlaunch.server.settings import StreamSettings
 from openlaunch.tasks.states import failure
-from openlaunch.turns import LoopTurns
 from openlaunch.wire.sse import END_COMMENT, END_EVENT, RESUME
 from openlaunch_worker import answers
 from openlaunch_worker.documents import About
@@ -89,7 +88,6 @@ class Streams:
         self.heartbeats = Heartbeats(asyncio.get_running_loop())
         self._loop = asyncio.get_running_loop()
         self._flushes: list[Callable[[], None]] = []
-        self._resuming = LoopTurns()
         self._continuing = BackgroundTasks("a stream whose node was lost could not be continued")
 
     def start(
@@ -195,15 +193,6 @@ class Streams:
             self.deadlines.add(stream)
             self.heartbeats.add(stream)
             self.resumables.await_client(stream.replay, stream.give_up)
-
-    def in_turn(self, exchange: Exchange, owner: str, resume: Callable[[], None]) -> None:
-        """Have a client resume its stream, which may send megabytes: one in each turn of the loop, by owners."""
-
-        def resume_if_there() -> None:
-            if not exchange.disconnected:
-                exchange.guarded(resume)
-
-        self._resuming.soon(owner, resume_if_there)
 
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""

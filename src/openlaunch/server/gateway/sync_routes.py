@@ -94,16 +94,14 @@ class SyncRoutes:
     def _stream(self, exchange: Exchange) -> None:
         if last_event_id := header(exchange.scope, _LAST_EVENT_ID):
             endpoint_id = query_value(exchange.scope, b"model_endpoint_id")
-            self.resume(
-                exchange, self._resolver.authenticate(exchange.scope).owner, endpoint_id, last_event_id
-            )
+            self._resolver.authenticate(exchange.scope)
+            self.resume(exchange, endpoint_id, last_event_id)
         else:
             self._predict(EndpointType.STREAMING, exchange)
 
-    def resume(self, exchange: Exchange, owner: str, endpoint_id: str, last_event_id: bytes) -> None:
-        """Have the client resume the stream of this event, in the turn of its owner."""
-        resume = partial(self._with_stream, exchange, b"POST", endpoint_id, last_event_id, _resume)
-        self.streams.in_turn(exchange, owner, resume)
+    def resume(self, exchange: Exchange, endpoint_id: str, last_event_id: bytes) -> None:
+        """Have the client resume the stream of this event, which may send megabytes, in the turn of its owner."""
+        exchange.in_turn(self._with_stream, exchange, b"POST", endpoint_id, last_event_id, _resume)
 
     def _stop_stream(self, exchange: Exchange) -> None:
         """End a resumable stream to which its client will not come back."""

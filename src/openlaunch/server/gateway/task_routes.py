@@ -85,6 +85,9 @@ class TaskRoutes:
         exchange.respond(b'{"task_id": "%s"}' % ids[0].encode())
 
     def _create_many(self, exchange: Exchange) -> None:
+        exchange.in_turn(self._create_many_now, exchange)  # a small body, too, may have a hundred tasks
+
+    def _create_many_now(self, exchange: Exchange) -> None:
         lane, principal = self._resolver.resolve(exchange.scope, EndpointType.ASYNC, requests=0)
         exchange.outlives_client = True
         self._tasks.spawn(counted(lane, self._store_many(exchange, lane, principal)), exchange)

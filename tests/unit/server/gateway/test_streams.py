@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 from server_links import in_loop
 
@@ -236,20 +235,6 @@ async def test_what_was_sent_to_a_lost_client_is_not_credited_until_the_next_one
     assert scene.link.credited == 0
     scene.stream.resume(second, 1)  # type: ignore[arg-type]
     assert scene.link.credited >= STREAM_WINDOW
-
-
-@in_loop
-async def test_one_client_resumes_in_a_turn_of_the_loop_and_owners_take_turns():
-    streams, resumed = Scene(resumable=True).streams, []
-    gone = Client()
-    gone.disconnected = True
-    for client, owner in ((Client(), "many"), (gone, "many"), (Client(), "many"), (Client(), "one")):
-        streams.in_turn(client, owner, partial(resumed.append, owner))  # type: ignore[arg-type]
-    numbers = []
-    for _ in range(4):
-        await asyncio.sleep(0)
-        numbers.append(len(resumed))
-    assert (numbers, resumed) == ([1, 2, 2, 3], ["many", "one", "many"])
 
 
 @in_loop
