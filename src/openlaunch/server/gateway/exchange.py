@@ -26,6 +26,7 @@ from openlaunch_worker.frames import LARGE_BYTES, Body
 log = logging.getLogger(__name__)
 
 _PARTS = {"content-type": PARTS, **HARMLESS}
+
 TURN_BYTES = 1024
 """A larger body is taken up in its owner's turn: to parse and check one of 100 KiB takes some 10 ms."""
 
