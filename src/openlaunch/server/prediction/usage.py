@@ -68,10 +68,16 @@ def usage_in(data: Body) -> TokenUsage:
     except (ValueError, RecursionError):
         return NOTHING
     cached = _detail(document, "prompt_tokens_details", "input_tokens_details", "cached_tokens")
+    prompt, apart = document.get("prompt_tokens"), _number(document.get("cache_read_input_tokens"))
+    if (
+        prompt is None
+    ):  # as Anthropic's API has it: what is from the cache, or goes there, stands beside the rest
+        created = _number(document.get("cache_creation_input_tokens"))
+        prompt = _number(document.get("input_tokens")) + apart + created
     return TokenUsage(
-        _number(document.get("prompt_tokens", document.get("input_tokens"))),
+        _number(prompt),
         _number(document.get("completion_tokens", document.get("output_tokens"))),
-        _number(cached or document.get("cache_read_input_tokens")),
+        _number(cached) or apart,
         _number(_detail(document, "completion_tokens_details", "output_tokens_details", "reasoning_tokens")),
     )
 

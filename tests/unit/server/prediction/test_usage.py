@@ -36,9 +36,11 @@ def event(**document):
         ),
         (
             orjson.dumps({"usage": OF_MESSAGES | {"output_tokens_details": {"reasoning_tokens": 1}}}),
-            (7, 3, 2, 1),
+            (9, 3, 2, 1),
         ),
-        (event(type="message_delta", usage=OF_MESSAGES), (7, 3, 2)),
+        (event(type="message_delta", usage=OF_MESSAGES), (9, 3, 2)),
+        (orjson.dumps({"usage": OF_MESSAGES | {"cache_creation_input_tokens": 4}}), (13, 3, 2)),
+        (orjson.dumps({"usage": USAGE | {"cache_read_input_tokens": 2}}), (7, 3, 2)),
         (event(response={"usage": {"input_tokens": 1, "output_tokens": 2}}), (1, 2, 0)),
         (event(usage=None, choices=[]), (0, 0, 0)),
         (b'{"usage": {"prompt_tokens": ', (0, 0, 0)),
