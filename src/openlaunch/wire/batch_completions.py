@@ -1,14 +1,16 @@
 """Batch completions (`/v1/llm/batch-completions`, `/v2/batch-completions`), as llm-engine's client has them."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from openlaunch.wire.model_batches import MAX_METADATA, Metadata
 
 MAX_RUNTIME_SECONDS = 2 * 24 * 3600
 MAX_REQUESTS = 50_000
+GUIDES = ("json", "regex", "choice", "grammar")
+"""What a completion can be guided by, one of them: `guided_json` and so on."""
 
 
 class CompletionsStatus(StrEnum):
@@ -34,6 +36,12 @@ class Sampling(BaseModel):
     top_p: float | None = Field(default=None, gt=0, le=1)
     skip_special_tokens: bool | None = True
 
+    @model_validator(mode="after")
+    def _is_sampled_or_not(self) -> Self:
+        if self.temperature == 0 and (self.top_k not in (None, -1) or self.top_p not in (None, 1)):
+            raise ValueError("with a temperature of 0, top_k is -1 and top_p is 1: leave them out")
+        return self
+
 
 class V1Content(Sampling):
     """Prompts, and what is the same for all of them."""
@@ -50,6 +58,12 @@ class CompletionV1Request(Sampling):
     guided_regex: str | None = None
     guided_choice: list[str] | None = None
     guided_grammar: str | None = None
+
+    @model_validator(mode="after")
+    def _is_guided_once(self) -> Self:
+        if sum(getattr(self, f"guided_{kind}") is not None for kind in GUIDES) > 1:
+            raise ValueError(f"give only one of {', '.join(f'guided_{kind}' for kind in GUIDES)}")
+        return self
 
 
 Content = V1Content | Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_REQUESTS)]

@@ -11,7 +11,7 @@ import pytest
 from http_service import http_service
 from hub_driver import Hub
 from openai_driver import DATA, ROUTES, openai_client, python
-from server_driver import SMALL
+from server_driver import SMALL, http
 
 from openlaunch import aio
 from openlaunch.client.engines import engine_of, sleeping
@@ -247,5 +247,14 @@ def test_a_real_engine_speaks_to_the_openai_package(client, folder):
         assert done["answer"]["object"] == "text_completion"
         embedded = call("embeddings.create", model="tiny", input=["hello", "world"], encoding_format="float")
         assert [len(each["embedding"]) for each in embedded["answer"]["data"]] == [64, 64]
+        asked = {"prompt": "x", "max_new_tokens": 20, "temperature": 0.5, "return_token_log_probs": True}
+        with http(client) as raw:
+            completed = raw.post(
+                "/v1/llm/completions-sync",
+                params={"model_endpoint_name": "tiny"},
+                json={**asked, "guided_choice": ["yes", "no"]},
+            ).json()["output"]
+        assert completed["text"] in ("yes", "no")
+        assert "".join(each["token"] for each in completed["tokens"]) == completed["text"]
         refused = call(CHAT, model="tiny", messages="hello")["error"]
         assert refused["status"] in (400, 500)

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from openlaunch.errors import BadRequest, Unprocessable
 from openlaunch.wire import routes
-from openlaunch.wire.batch_completions import CompletionV1Request, Content, Sampling, V1Content
+from openlaunch.wire.batch_completions import GUIDES, CompletionV1Request, Content, Sampling, V1Content
 from openlaunch.wire.misfits import said
 from openlaunch_worker.frames import Body
 
@@ -74,9 +74,8 @@ def bodies_of(content: V1Content | list[dict[str, Any]]) -> tuple[str, list[dict
 
 def body_of(asked: CompletionV1Request, model: str, *, is_stream: bool) -> dict[str, Any]:
     """Return the body of a request to `/v1/completions` for one of llm-engine's first version."""
-    names = ("include_stop_str_in_output", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
-    more = _without_nulls({name: getattr(asked, name) for name in names})
-    body = {"model": model, "prompt": asked.prompt, **_sampling(asked), **more}
+    more = _without_nulls({"include_stop_str_in_output": asked.include_stop_str_in_output})
+    body = {"model": model, "prompt": asked.prompt, **_sampling(asked), **more, **_guides(asked)}
     return {**body, "stream": True, "stream_options": {"include_usage": True}} if is_stream else body
 
 
@@ -126,6 +125,22 @@ def _sampling(asked: Sampling) -> dict[str, Any]:
     )
 
 
+def _guides(asked: CompletionV1Request) -> dict[str, Any]:
+    """Return what guides a completion as vLLM takes it, and as llama.cpp does, which has nothing for expressions.
+
+    Each leaves out what the other takes.
+    """
+    kinds = _without_nulls({kind: getattr(asked, f"guided_{kind}") for kind in GUIDES})
+    guides: dict[str, Any] = {"structured_outputs": kinds} if kinds else {}
+    if asked.guided_json is not None:
+        guides["json_schema"] = asked.guided_json
+    if asked.guided_choice is not None:
+        guides["grammar"] = "root ::= " + " | ".join(map(json.dumps, asked.guided_choice))
+    if asked.guided_grammar is not None:
+        guides["grammar"] = asked.guided_grammar
+    return guides
+
+
 def _request(given: dict[str, Any]) -> dict[str, Any]:
     """Return a request without what the client sends for parameters that were not given."""
     body = _without_nulls({name: value for name, value in given.items() if name not in ("model", "stream")})
@@ -168,7 +183,9 @@ def answer_in(line: bytes) -> Any:
 
 def tokens_of(choice: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the tokens of a choice with their logarithms of probability; none where they were not asked for."""
-    logprobs = choice.get("logprobs") or {"tokens": [], "token_logprobs": []}
+    logprobs = choice.get("logprobs") or {"content": []}
+    if "content" in logprobs:  # as llama.cpp has them, on this route too
+        return [{"token": each["token"], "log_prob": each["logprob"]} for each in logprobs["content"]]
     pairs = zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True)
     return [{"token": token, "log_prob": log_prob} for token, log_prob in pairs]
 
