@@ -9,14 +9,18 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import triton_driver
 import trustme
+from server_driver import eventually
 from tools.site.check import problems
 
-from openlaunch import errors
+import openlaunch
+from openlaunch import EndpointRequest, errors
 from openlaunch.server.settings import Settings
 from openlaunch.testing import LocalServer
 
@@ -327,6 +331,60 @@ def test_an_endpoint_is_called_from_another_machine_as_the_documentation_says(fa
     assert "hello Ada" in output
     done = subprocess.run(script(tmp_path, page), capture_output=True, text=True, timeout=100, env=there)
     assert (done.stdout, done.stderr) == ("hello Grace\n", "")
+
+
+def listens(port):
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
+def test_the_nginx_of_the_documentation_passes_streams_and_urls_on(tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "models.pem")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with LocalServer(tmp_path / "data") as server:
+        (site,) = blocks("docs/how-to/serve-over-tls.md", "nginx")
+        for written, here in (
+            ("listen 443", f"listen 127.0.0.1:{port}"),
+            ("/etc/ssl/models.pem", str(tmp_path / "models.pem")),
+            ("/etc/ssl/models.key", str(tmp_path / "models.pem")),
+            ("http://127.0.0.1:8000", server.url),
+        ):
+            assert written in site
+            site = site.replace(written, here)
+        places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = " ".join(f"{each}_temp_path {tmp_path / each};" for each in places)
+        (tmp_path / "nginx.conf").write_text(
+            f"daemon off; master_process off; pid {tmp_path / 'pid'}; error_log {tmp_path / 'error.log'};\n"
+            f"events {{}} http {{ access_log off; {temporary}\n{site}}}\n"
+        )
+        nginx = subprocess.Popen(
+            ["nginx", "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "error.log")]
+        )
+        try:
+            with openlaunch.LaunchClient(
+                api_key=server.api_key, endpoint=f"https://127.0.0.1:{port}", ca_file=tmp_path / "ca.pem"
+            ) as client:
+                eventually(lambda: listens(port))
+                pickled = client.deploy(lambda x: {x}, name="pickled")
+                answer = pickled.predict(EndpointRequest(args={"x": 1}, return_pickled=True))
+                assert (answer.result_url or "").startswith(f"https://127.0.0.1:{port}/")
+                assert answer.value == {1}
+
+                def waits(n: int) -> Iterator[int]:
+                    yield n
+                    time.sleep(60)
+
+                stream = client.deploy(waits, name="waits", endpoint_type="streaming")
+                with stream.predict(EndpointRequest(args={"n": 3})) as items:
+                    assert next(iter(items)).value == 3  # it is not held back until the end
+        finally:
+            nginx.kill()
+            nginx.wait()
 
 
 @pytest.fixture(scope="module")

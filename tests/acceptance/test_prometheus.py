@@ -104,7 +104,7 @@ def test_the_rules_are_right_by_promtool():
         ["promtool", "check", "rules", MONITORING / "alerts.yaml"], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stderr
-    assert "7 rules found" in checked.stdout
+    assert "9 rules found" in checked.stdout
 
 
 def test_what_a_scrape_has_is_linted_by_promtool(client):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from openlaunch.cli.connection import connect
+from openlaunch.cli.connection import connect, options_of
 from openlaunch.cli.endpoints import Kind, Timeout, Wait
 from openlaunch.cli.output import Json, emit, note, say_status, waiting
 from openlaunch.cli.settings import given, with_settings
@@ -124,7 +124,9 @@ def deploy(
     # What an input is does not show in the signature of a function that takes a list of them.
     sample = "{}" if settings["max_batch_size"] else sample_args(function, skip=0 if loader is None else 1)
     args = shlex.quote(sample)
-    note(f"try it: openlaunch tasks send {described.name} --args {args}")
+    for_another = options_of(context).owner is not None or "/" in endpoint_name
+    owner = f" --owner {described.created_by}" if for_another else ""
+    note(f"try it: openlaunch tasks send {described.name}{owner} --args {args}")
 
 
 def sample_args(function: Callable[..., Any], skip: int) -> str:

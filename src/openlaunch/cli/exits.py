@@ -103,6 +103,8 @@ def show(error: Exception) -> None:
     """Print an error, and what to do about it where that is known, on stderr."""
     say(f"error: {error}")
     hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), None)
+    if getattr(error, "code", None) == "quota_exceeded":
+        hint = "`openlaunch quotas list` shows what is used; admins set it with `openlaunch quotas set OWNER`"
     if hint is not None:
         say(f"hint: {hint}")
     for text in getattr(error, "__notes__", ()):
@@ -135,7 +137,8 @@ def _elsewhere(error: Any) -> str | None:
         same = [f"`openlaunch {noun} {words[0]}`" for noun, below in nouns.items() if words[0] in below]
         if same and group.commands is root:
             return f"there is {', '.join(same)}"
-        return None if "Did you mean" in error.message else f"there is {', '.join(group.commands)}"
+        is_near = group.commands is root and "Did you mean" in error.message
+        return None if is_near else f"there is {', '.join(group.commands)}"
     extra = error.message.startswith("Got unexpected extra argument")
     if extra and "{" in error.message and any("--args" in option.opts for option in group.params):
         return """JSON is given with --args, such as --args '{"x": 1}'"""

@@ -45,7 +45,12 @@ def _value(name: str, file: Path | None) -> str:
         text = read_text(str(file), "--file")
     else:
         text = getpass(f"value of {name}: ") if sys.stdin.isatty() else sys.stdin.read()
-    return text.removesuffix("\n").removesuffix("\r")
+    value = text.removesuffix("\n").removesuffix("\r")
+    if not value:
+        raise typer.BadParameter(
+            "no value was given: type it, send it to standard input, or name a file with --file"
+        )
+    return value
 
 
 @app.command("list")

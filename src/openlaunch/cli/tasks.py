@@ -1,8 +1,8 @@
 """`openlaunch tasks`."""
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -76,7 +76,7 @@ def send_task(
 
     request = _request(args, args_file, url, pickled)
     request.priority, request.idempotency_key = priority, idempotency_key
-    with connect(context) as client:
+    with connect(context) as client, _named_by_owner(endpoint):
         target = client.get_model_endpoint(endpoint)
         if isinstance(target, StreamingEndpoint):
             with target.predict(request, timeout=timeout) as stream:
@@ -96,6 +96,18 @@ def send_task(
             with progress(f"waiting for {endpoint} …"):
                 response = target.predict(request, timeout=timeout)
             _print_response(response, as_json)
+
+
+@contextmanager
+def _named_by_owner(endpoint: str) -> Iterator[None]:
+    """Say how admins send predictions to an endpoint of another owner: who has found it may not call it yet."""
+    try:
+        yield
+    except NotFound as error:
+        owner, _, name = endpoint.rpartition("/")
+        if owner:
+            error.add_note(f"admins send it for the owner: {name} --owner {owner}")
+        raise
 
 
 def _awaited(

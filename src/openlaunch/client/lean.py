@@ -303,7 +303,7 @@ class LeanTransport:
             return self._target.too_slow(request)
         if isinstance(error, UnusableAnswer):
             return self._target.unusable(error)
-        return self._target.no_answer(error)
+        return self._target.no_answer(error, request)
 
     async def close(self) -> None:
         await self._close()

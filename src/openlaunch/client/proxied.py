@@ -34,7 +34,7 @@ def _httpx_failure(error: httpx2.TransportError, request: Request, target: Targe
         return target.no_connection(error or "no connection in time")
     if isinstance(error, httpx2.TimeoutException):
         return target.too_slow(request)
-    return target.no_answer(error)
+    return target.no_answer(error, request)
 
 
 _LIMITS = httpx2.Limits(

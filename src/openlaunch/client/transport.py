@@ -115,10 +115,15 @@ class Target:
             return "start one with: openlaunch serve"
         return "look whether it runs, and whether this is its address"
 
-    def no_answer(self, reason: object) -> TransportFailure:
+    def no_answer(self, reason: object, request: Request) -> TransportFailure:
         """Make the failure of a request that the server may have got."""
+        url = self.address.url
+        to_tls = request.method == "GET" and url.startswith(
+            "http://"
+        )  # a server that hangs up at once may want that
+        hint = "; if it speaks TLS, begin the URL with https://" if to_tls else ""
         return TransportFailure(
-            f"the connection to {self.address.url}{self.way} broke before its answer: {reason}", sent=True
+            f"the connection to {url}{self.way} broke before its answer: {reason}{hint}", sent=True
         )
 
     def unusable(self, reason: object) -> TransportFailure:

@@ -17,7 +17,10 @@ def _read(parse: Callable[[str | float], float]) -> BeforeValidator:
         if value in (None, UNLIMITED, DEFAULT):
             return value
         if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return plain(parse(value))
+            try:
+                return plain(parse(value))
+            except ValueError as error:
+                raise ValueError(f"{error}, or {UNLIMITED} or {DEFAULT}") from None
         raise ValueError(f"a number, {UNLIMITED} or {DEFAULT} is needed")
 
     return BeforeValidator(read)

@@ -1,5 +1,6 @@
 """The commands against a running server, in this process."""
 
+import io
 import json
 import sys
 
@@ -300,6 +301,30 @@ def test_a_function_is_deployed_with_its_loader_and_a_line_to_try_it(cli, folder
     assert (code, out) == (0, "times is READY (sync)\n")
     assert err.splitlines()[-1] == """try it: openlaunch tasks send times --args '{"x": 1}'"""
     assert cli("tasks", "send", "times", "--args", '{"x": 1}')[1] == "10\n"
+
+
+def test_what_is_deployed_for_another_owner_is_tried_by_that_owners_name(cli, folder, client):
+    client.create_api_key("ada", "user")
+    loader = ("--load", "cli_model:load", *RESOURCES)
+    err = cli("deploy", "cli_model:times", "--owner", "ada", *loader)[2]
+    assert err.splitlines()[-1] == """try it: openlaunch tasks send times --owner ada --args '{"x": 1}'"""
+    assert cli("tasks", "send", "times", "--owner", "ada", "--args", '{"x": 1}')[1] == "10\n"
+    code, _, err = cli("tasks", "send", "ada/times", "--args", '{"x": 1}')
+    assert (code, "hint: admins send it for the owner: times --owner ada" in err) == (3, True)
+    code, _, err = cli("quotas", "set", "ada", "--cpus", "lots")
+    assert (code, "write it as 2, 0.5 or 500m, or unlimited or default" in err) == (2, True)
+    client.set_quotas("ada", endpoints=1)
+    code, _, err = cli("deploy", "cli_model:times", "--name", "ada/more", *loader)
+    assert code == 4
+    assert "`openlaunch quotas set OWNER`" in err
+    assert "admin's key" not in err
+    assert cli("endpoints", "delete", "ada/times", "--yes")[0] == 0
+
+
+def test_a_secret_without_a_value_is_not_sent(cli, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    code, _, err = cli("secrets", "set", "TOKEN")
+    assert (code, "no value was given: type it, send it to standard input" in err) == (2, True)
 
 
 def test_the_line_to_try_has_values_that_fit_the_parameters(cli, folder):

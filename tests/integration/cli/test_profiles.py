@@ -147,6 +147,7 @@ def test_options_of_every_command_stand_anywhere(cli, server):
         (("logs", "f"), "there is `openlaunch endpoints logs`"),
         (("list",), "`openlaunch endpoints list`, "),
         (("secrets", "put"), "there is set, list, "),
+        (("secrets", "create"), "there is set, list, "),
         (("predict", "f", '{"x": 1}'), "JSON is given with --args"),
         (("endpoints", "list", "--sever", "x"), "did you mean --server?"),
         (("tasks", "list", "--falied"), "did you mean --all or --failed?"),

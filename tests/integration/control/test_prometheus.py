@@ -209,5 +209,7 @@ def test_a_path_below_is_not_found_and_another_method_not_allowed(client):
     with http(client) as raw:
         missing = problem(raw.get("/metrics/predictions"), 404)
         assert missing["detail"] == "nothing is served at GET /metrics/predictions; /docs shows what is"
+        twice = problem(raw.get("/v1/v1/whoami"), 404)
+        assert twice["detail"] == "nothing is served at GET /v1/v1/whoami; leave /v1 out of the server's URL"
         problem(raw.post("/metrics"), 405)
         problem(raw.get("/metrics", headers={"accept": "image/png"}), 406)

@@ -66,6 +66,15 @@ def test_every_type_of_endpoint_is_served(client, kind):
             assert endpoint.predict(args(text=text)).value == text + text
 
 
+def test_a_client_that_speaks_no_tls_is_asked_to(client):
+    address = client.url.replace("https://", "http://")
+    with (
+        LaunchClient(api_key=client.server.api_key, endpoint=address) as plain,
+        pytest.raises(ConnectionFailed, match="if it speaks TLS, begin the URL with https://"),
+    ):
+        plain.whoami()
+
+
 def test_the_cookie_of_the_page_is_sent_over_tls_alone(client, files):
     with httpx2.Client(verify=ssl.create_default_context(cafile=files / "ca.pem"), timeout=60) as raw:
         answer = raw.post(
