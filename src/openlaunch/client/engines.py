@@ -32,6 +32,7 @@ params.hostnames = ["127.0.0.1"]
 params.model_alias = [name]
 params.n_parallel = given.pop("n_parallel", 4)
 params.n_ctx = given.pop("n_ctx", 4096 * params.n_parallel)
+params.n_ubatch = max(params.n_ubatch // params.n_parallel, 1) * params.n_parallel  # else it aborts with embeddings
 params.embedding = given.pop("embedding", True)
 params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
 params.ui = False

@@ -220,7 +220,8 @@ def test_the_command_names_the_routes_of_an_engine(client):
 def test_a_real_engine_speaks_to_the_openai_package(client, folder):
     model = folder / "tiny.gguf"
     subprocess.run([python(), str(DATA / "tiny_gguf.py"), str(model)], check=True)
-    arguments = ("--engine", "llamacpp", "--model", f"file://{model}", "--engine-arg", "n_threads=1")
+    arguments = ["--engine", "llamacpp", "--model", f"file://{model}", "--engine-arg", "n_threads=1"]
+    arguments += ["--engine-arg", "n_parallel=3"]
     said = cli(client, "llm", "deploy", "tiny", *arguments, "--cpus", "0.5", "--memory", "512Mi")
     assert said.strip() == "tiny is READY"
     assert (
