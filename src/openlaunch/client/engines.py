@@ -17,11 +17,11 @@ DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1"}
 _HOST = ("--host", "127.0.0.1", "--port", "$PORT")
 
 _LLAMACPP = """\
-import json, os, pathlib, signal, sys
+import functools, json, os, pathlib, signal, sys
 import xllamacpp
 path, name, given = pathlib.Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 try:
-    found = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
+    found = sorted(path.glob("*.gguf"), key=lambda file: ("mmproj" in file.name, file)) if path.is_dir() else [path]
     found[0].open("rb").close()
 except (OSError, IndexError):
     sys.exit(f"workers can't read a .gguf file at {path}: is its folder in OPENLAUNCH_SHARED_FOLDERS?")
@@ -39,9 +39,13 @@ params.ui = False
 if "n_threads" in given:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = given.pop("n_threads")
 for key, value in given.items():
-    if not hasattr(params, key):
+    *path_to, last = key.split(".")
+    try:
+        holder = functools.reduce(getattr, path_to, params)
+        getattr(holder, last)
+    except AttributeError:
         sys.exit(f"engine_args has {key!r}, which is not a parameter of llama.cpp")
-    setattr(params, key, value)
+    setattr(holder, last, value)
 server = xllamacpp.Server(params)
 print(f"serving {found[0]}", flush=True)
 signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -221,7 +221,7 @@ def test_a_real_engine_speaks_to_the_openai_package(client, folder):
     model = folder / "tiny.gguf"
     subprocess.run([python(), str(DATA / "tiny_gguf.py"), str(model)], check=True)
     arguments = ["--engine", "llamacpp", "--model", f"file://{model}", "--engine-arg", "n_threads=1"]
-    arguments += ["--engine-arg", "n_parallel=3"]
+    arguments += ["--engine-arg", "n_parallel=3", "--engine-arg", "sampling.top_k=40"]
     said = cli(client, "llm", "deploy", "tiny", *arguments, "--cpus", "0.5", "--memory", "512Mi")
     assert said.strip() == "tiny is READY"
     assert (
