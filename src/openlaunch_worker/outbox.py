@@ -19,6 +19,8 @@ _HANDED_OVER: Final = 256 * 1024
 class Outbox:
     """Frames on their way out. All that is sent in one turn of the loop goes out in one write.
 
+    `post`, `answer_now` and `chunk_now` are for other threads, all else is for the loop's.
+
     It holds no more than what the slots of the worker allow: an answer each, or a window of a stream. What is written
     goes to the socket itself, and only what that does not take at once to the loop's transport. So a thread can write
     too, which saves the time that the loop takes to wake up: `answer_now`, `chunk_now`. The lock is held from the
@@ -39,8 +41,6 @@ class Outbox:
         self.calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         """What was posted, and is not called yet."""
         self._woken = False
-
-    # On the loop.
 
     def answer(self, kind: Kind, request_id: int, outcome: int, body: bytes, flushed: bool = False) -> None:
         """Send a RESULT or an END; with `flushed`, the caller is to call `flush` next."""
@@ -113,8 +113,6 @@ class Outbox:
                 call, args = self.calls.popleft()
             call(*args)
         self.flush()
-
-    # From other threads.
 
     def post(self, call: Callable[..., None], *args: Any) -> None:
         """Have the event loop make a call. It is woken once for all calls that are posted until it gets to them."""

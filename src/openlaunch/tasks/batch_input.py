@@ -78,9 +78,6 @@ class Pieces(io.RawIOBase):
         return filled
 
 
-# CSV.
-
-
 def _table(text: io.TextIOWrapper) -> Iterator[Row]:
     header = text.readline(_PIECE_CHARS)
     names = [name.strip().strip("\"'") for name in header.strip().split(",")]
@@ -120,9 +117,6 @@ def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
                 f"a line of the input has {MAX_INPUT_CHARS} characters or more, which is the limit"
             )
         yield line
-
-
-# JSON.
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[Row]:
