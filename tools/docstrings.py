@@ -1,10 +1,17 @@
-"""Find docstrings of functions that do not begin with a verb that says what the function does, such as "Return"."""
+"""Find docstrings that can't be understood alone, by how they begin.
+
+That of a function begins with a verb that says what the function does, such as "Return". Any other, also that of a
+constant or an attribute, names what it is about, and does not continue the one before it: "The same of jobs."
+"""
 
 import ast
+import re
 from collections.abc import Iterator
 
 PLAIN = "begin with a verb in its imperative form, such as 'Return'"
 
+STANDS_ALONE = "name what this is about, so that it can be understood alone"
+_CONTINUES = re.compile(r"(The same|Of|Those|Its|Their|By (what|which)|As whom)\b")
 _OTHER_WORDS = """
 a after all an another any as at because before both by each either every false for from given he her here his how if
 in into it its many maybe most my neither no none nothing now of on once one only or other our same she so some
@@ -30,6 +37,15 @@ def findings(source: str) -> Iterator[tuple[int, str]]:
             words = (ast.get_docstring(node) or "").split()
             if words and not is_imperative(words[0]):
                 yield node.body[0].lineno, words[0]
+
+
+def continuations(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the line number and the first words of each docstring that continues its surroundings."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            text = node.value.value
+            if isinstance(text, str) and (begins := _CONTINUES.match(text)) is not None:
+                yield node.lineno, begins[0]
 
 
 def is_imperative(word: str) -> bool:

@@ -67,7 +67,8 @@ def files(paths: list[Path]) -> Iterator[Path]:
 
 
 def _docstrings(source: str) -> Iterator[tuple[int, str, str]]:
-    return ((line, word, docstrings.PLAIN) for line, word in docstrings.findings(source))
+    yield from ((line, word, docstrings.PLAIN) for line, word in docstrings.findings(source))
+    yield from ((line, word, docstrings.STANDS_ALONE) for line, word in docstrings.continuations(source))
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ BF16: Final = "bfloat16"
 """What torch and ml_dtypes call a type that NumPy does not have."""
 
 MAX_TEXT_BYTES: Final = 64 * 1024 * 1024
-"""Of an array that is made of lists with text."""
+"""Limit on an array that is made of lists with text."""
 
 
 class Misfit(Exception):

@@ -9,7 +9,7 @@ from typing import Final
 from openlaunch_worker.frames import Kind
 
 RESERVE_BYTES: Final = 4 << 20
-"""What is given back at a MemoryError, so that there is memory to say so."""
+"""Memory that is held back until a MemoryError, so that there is some to report it with."""
 LOOK_AFTER: Final = 64
 """Requests between two looks at how much memory is in use."""
 LOOK_DELAY: Final = 0.05

@@ -39,7 +39,7 @@ class Outbox:
         self._flush_is_due = False
         self._lock = threading.Lock()
         self.calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        """What was posted, and is not called yet."""
+        """Calls that were posted, and are not made yet."""
         self._woken = False
 
     def answer(self, kind: Kind, request_id: int, outcome: int, body: bytes, flushed: bool = False) -> None:

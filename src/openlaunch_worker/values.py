@@ -133,7 +133,7 @@ class Parts:
 
 
 PARTS_OF: Final[ContextVar[Parts]] = ContextVar("parts_of")
-"""Those of the value that is written."""
+"""The parts of the value that is written."""
 
 
 def apart(value: Any) -> Any:

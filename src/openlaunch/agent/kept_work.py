@@ -19,13 +19,13 @@ from openlaunch_worker.frames import HEADER, SEAT_IDS, STREAM_WINDOW, Kind
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Limit on what is kept of all works; past it those that have ended go first."""
 MAX_OWNER_BYTES: Final = MAX_BYTES * 3 // 4
-"""The same of all works of one owner's endpoints, so that nobody takes all of it."""
+"""Limit on what is kept of the works of one owner's endpoints, so that others have room as well."""
 MAX_SECONDS: Final = 86400.0
 """Limit on the time for which a server may ask."""
 FRAME_BYTES: Final = 64
 """What a frame takes that is held, beside its own bytes."""
 MAX_WORKS: Final = 20_000
-"""Past this number, one that has ended goes for each that ends."""
+"""Limit on the number of works: past it, the oldest that has ended is dropped for each one that ends."""
 _KIND_AT: Final = HEADER.size - 1
 _ANSWERS = (Kind.RESULT, Kind.END)
 _FRAMES = (*_ANSWERS, Kind.CHUNK)
@@ -71,7 +71,7 @@ class KeptWork:
         self.ahead = 0
         """Bytes of CHUNKs for which the worker has no credit yet."""
         self.part = bytearray()
-        """Of a frame that is not whole."""
+        """What has come of a frame that is not whole yet."""
         self._keep, self._kept = keep, kept
         self._timer: asyncio.TimerHandle | None = None
 

@@ -14,7 +14,7 @@ class Source(Protocol):
     link: ServerLink
     cutter: FrameCutter
     waits: list[bytes]
-    """What has come while a frame of another server was not whole."""
+    """Bytes that have come while a frame of another server was not whole."""
 
     def check(self, piece: Piece) -> None:
         """Raise `FrameError` unless this frame, which begins, may come over this channel."""
@@ -26,7 +26,7 @@ class ToWorker:
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self._writing: Source | None = None
-        """Whose frame the worker has a part of."""
+        """The source of the frame that has reached the worker in part."""
         self._waiting: dict[Source, None] = {}
 
     def receive(self, source: Source, data: bytes) -> None:

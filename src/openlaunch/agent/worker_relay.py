@@ -23,7 +23,7 @@ _TO_SEAT = (*_ANSWERS, *_NOTES, WorkerKind.CHUNK, WorkerKind.HEAD, WorkerKind.HE
 
 
 class Slots(Protocol):
-    """Who may send a worker requests."""
+    """Decides which servers may send a worker requests."""
 
     kept: KeptWorks
 
@@ -56,7 +56,7 @@ class Channel(ABC):
         self.link = link
         self.cutter = FrameCutter()
         self.waits: list[bytes] = []
-        """What has come while a frame of another server was not whole."""
+        """Bytes that have come while a frame of another server was not whole."""
         self._relay = relay
         self._number = 0
         self._pauses = 0
@@ -191,7 +191,7 @@ class WorkerRelay(asyncio.Protocol):
     def __init__(self, spec: WorkerSpec, link: ServerLink, slots: Slots) -> None:
         self.spec, self.slots = spec, slots
         self.seats: dict[int, Seat] = {}
-        """By what the ids of a server's requests are above."""
+        """The seat of each server, by the number above which the ids of its requests are."""
         self.has_bundle = self.is_ready = self.served = self._wants_context = False
         self._first: ServerLink | None = link
         """The server that has started it, until it has connected."""
@@ -204,7 +204,7 @@ class WorkerRelay(asyncio.Protocol):
         """Whether the worker does not read as fast as it is written to."""
         self._back = FrameCutter()
         self._to: Channel | None = None
-        """Who gets the frame that comes from the worker."""
+        """The channel that gets the frame that comes from the worker."""
         self.kept: dict[int, KeptWork] = {}
         """What may outlive its server, by the request's id, until it is answered."""
         self._taken_up: dict[int, TakenUpChannel] = {}

@@ -26,7 +26,7 @@ PART_BYTES = 8 << 20
 """Size of the parts of a large object; an upload holds `PARTS_AT_ONCE` of them in memory."""
 PARTS_AT_ONCE = 4
 COPIES_AT_ONCE = 2
-"""The same of bytes that are in memory already."""
+"""Limit on the parts that are uploaded at once of bytes that are in memory already."""
 PROBE = "health/probe"
 SLOWEST_BYTES = 1 << 20
 """Bytes in a second that a store takes or gives at least, where it has to answer in time."""

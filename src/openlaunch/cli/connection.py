@@ -20,7 +20,7 @@ class GlobalOptions:
     profile: str | None = None
     as_json: bool = False
     owner: str | None = None
-    """Whose things an admin's command is about; of the commands that have the option."""
+    """The owner whose things an admin's command is about, where the command has that option."""
 
 
 def _remember(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> None:

@@ -25,7 +25,7 @@ class ChatStream(Stream[str]):
 
 
 class AsyncChatStream(AwaitableStream[str]):
-    """The same for `async for` and `async with`."""
+    """The texts of an answer as they come, for `async for` and `async with`; see `ChatStream`."""
 
     @classmethod
     def of(cls, _: Any, response: Response) -> Self:

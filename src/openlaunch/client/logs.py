@@ -39,7 +39,7 @@ class LogStream(Stream[LogLine]):
 
 
 class AsyncLogStream(AwaitableStream[LogLine]):
-    """The same for `async for` and `async with`."""
+    """Log lines as they come, for `async for` and `async with`; see `LogStream`."""
 
     @classmethod
     def of(cls, _: Any, response: Response) -> Self:

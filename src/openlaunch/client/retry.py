@@ -11,7 +11,7 @@ from openlaunch.wire import problems, routes
 
 RETRIED_STATUSES = frozenset({408, 429, 503})
 PROXYS = frozenset({502, 503, 504})
-"""By which a proxy says that it has no server, or has lost it. It names no request, as servers do."""
+"""Statuses by which a proxy says that it has no server, or has lost it. Unlike a server, it names no request."""
 
 NOTHING_RAN = frozenset(
     {

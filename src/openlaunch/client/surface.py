@@ -33,7 +33,7 @@ class BlockingClient(Protocol):
 
 
 class AwaitableClient(Protocol):
-    """The same of the awaitable client."""
+    """What endpoints, futures and streams need of the awaitable client."""
 
     @property
     def watcher(self) -> AsyncWatcher:

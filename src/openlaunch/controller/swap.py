@@ -51,7 +51,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Swaps:
-    """What is to be done: how many workers each endpoint gives up, and how many free GPUs are kept for whom."""
+    """How many workers each endpoint has to give up, and how many free GPUs are kept for which endpoint."""
 
     gives: Mapping[str, int]
     kept: Mapping[str, int]

@@ -1,1 +1,1 @@
-"""Who starts worker processes, and where."""
+"""Engines, which start worker processes and own the machines that they run on."""

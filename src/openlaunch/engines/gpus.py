@@ -25,7 +25,7 @@ class GpuPool:
         self._room = dict.fromkeys(sorted(indices), WHOLE)
         self._held: dict[str, dict[int, int]] = {}
         self._lent: dict[str, dict[int, int]] = {}
-        """What those had that sleep, which others may have now."""
+        """GPUs of workers that sleep, which others may have now."""
 
     @property
     def free(self) -> int:
@@ -34,7 +34,7 @@ class GpuPool:
 
     @property
     def parts(self) -> tuple[float, ...]:
-        """What is free of those that are shared."""
+        """What is free of each GPU that is shared."""
         return tuple(room / WHOLE for room in self._room.values() if 0 < room < WHOLE)
 
     def take(self, worker_id: str, count: float, kind: str = "") -> tuple[int, ...] | None:

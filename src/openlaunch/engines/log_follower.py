@@ -13,7 +13,7 @@ from openlaunch.log_files import blocks_from_the_end
 
 MAX_POLL_BYTES = 256 * 1024
 MAX_POLL_LINES = 2000
-"""What is read of all logs at once; the rest is read the next time."""
+"""Limit on the lines that are read of all logs at once; the rest is read the next time."""
 
 MAX_LINE_BYTES = 64 * 1024
 """A longer line is given in pieces."""

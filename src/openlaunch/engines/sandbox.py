@@ -17,7 +17,7 @@ from openlaunch_worker.documents import SandboxOrder, View
 from openlaunch_worker.module_command import RUNTIME, module_command
 
 USER = 64321
-"""Whom a server that runs as root has its sandboxes run as: a user and a group that own nothing else."""
+"""The user and the group as which sandboxes run where the server runs as root: they own nothing else."""
 
 
 NURSERY_WORKERS = 16

@@ -51,7 +51,7 @@ class Connections:
         self._records = records
         self._events = events
         self.name = secrets.token_hex(4)
-        """By which agents tell this server from others."""
+        """The name by which agents distinguish this server from others."""
         self.epoch: int | None = None
         """Under which epoch this server gives orders; None: it gives none."""
         self._gateway: Gateway

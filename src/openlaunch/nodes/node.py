@@ -26,11 +26,11 @@ class Node:
         self.has = Capacity(0, 0, 0, 0)
         """What its agent says that the machine has."""
         self.share: Resources | None = None
-        """What of that workers may use, where a cluster's scheduler says so; None: all."""
+        """The part of it that workers may use, where a cluster's scheduler sets one; None: all."""
         self.workers: dict[str, Resources] = {}
         """What each worker there was given."""
         self.jobs: dict[str, Resources] = {}
-        """The same of image jobs."""
+        """What each image job there was given."""
         self.environments: dict[str, str] = {}
         """The node's own id of each environment that is built there, by the id that the server uses."""
         self.unbuilt: set[str] = set()
@@ -47,7 +47,7 @@ class Node:
 
     @property
     def capacity(self) -> Capacity:
-        """What there is for workers."""
+        """The resources that workers may use."""
         has, share = self.has, self.share
         if share is None:
             return has

@@ -85,7 +85,7 @@ class Bundles:
         self._prefix = prefix
         self._by_name: dict[str, Bundle] = {}
         self._removed: set[str] = set()
-        """What was given back, and may still be seen."""
+        """Names of groups that were given back, and that Ray may still list."""
 
     def __iter__(self) -> Iterator[Bundle]:
         return iter(list(self._by_name.values()))

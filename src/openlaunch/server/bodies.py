@@ -5,7 +5,7 @@ from collections import Counter
 from openlaunch.errors import Unavailable
 
 FREE_BYTES = 4096
-"""What each holder may hold without being counted: most requests are smaller, and cost nothing here."""
+"""Bytes that each holder may hold without being counted: most requests are smaller, and cost nothing here."""
 
 
 class BodyBudget:

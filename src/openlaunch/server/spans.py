@@ -57,7 +57,7 @@ class Trace:
     work: Timed | None = None
     endpoint: str = ""
     attributes: dict[str, int] = field(default_factory=dict)
-    """What is known of it only when it has run, such as the tokens of a language model."""
+    """Attributes that are known only after the request has run, such as the tokens of a language model."""
     work_id: int = field(default_factory=lambda: random.getrandbits(64) or 1)
 
     @classmethod

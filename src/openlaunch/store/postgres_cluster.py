@@ -29,7 +29,7 @@ TABLES = (
 """`until` is by the database's clock, with which alone it is compared."""
 
 _SESSION = "-c jit=off -c lock_timeout=2s"
-"""What was given up does not wait for a lock for ever."""
+"""Options of a session; the limit on locks ends statements whose caller no longer waits."""
 CONNECT_AGAIN_SECONDS = 0.2
 LISTEN_SECONDS = 0.5
 """How long the listening thread waits before it looks whether it is to end."""

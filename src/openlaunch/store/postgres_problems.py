@@ -10,7 +10,7 @@ EXAMPLE = "postgresql://USER@HOST:5432/NAME"
 
 
 _FAILURES = ("08", "25006", "25P03", "28", "40", "42501", "53", "55P03", "57", "58", "XX")
-"""Of a connection, a transaction, rights, room, a lock, an operator, the system: by code, or its beginning."""
+"""Codes of failures, or their beginnings: of a connection, a transaction, rights, room, a lock, the system."""
 
 
 class Unusable(psycopg.OperationalError):

@@ -280,7 +280,7 @@ class _Text(StrDumper):
 
 
 class _BinaryText(StrBinaryDumper):
-    """The same in the binary form."""
+    """Text as PostgreSQL takes it, in the binary form."""
 
     def dump(self, obj: str) -> Any:
         return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))

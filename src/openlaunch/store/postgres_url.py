@@ -7,7 +7,7 @@ _HOST = r"(?:\[[^\]@/?]*\]|[^\[\]@/?:,]*)(?::[0-9]*)?"
 _URL = re.compile(
     rf"(postgres(?:ql)?://)(?:([^:@/]*)(?::([^@/]*))?@)?({_HOST}(?:,{_HOST})*(?:/[^?@]*)?)(?:\?(.*))?"
 )
-"""Its beginning, the user, the password, in which `?` and `#` mean nothing, the place, and options."""
+"""The parts of a URL: beginning, user, password, in which `?` and `#` mean nothing, place, and options."""
 
 
 def is_url(text: str) -> bool:

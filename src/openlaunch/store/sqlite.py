@@ -36,7 +36,7 @@ SLICE_PAGES = 256
 """Pages by which the file shrinks in one transaction: they are moved, in a few milliseconds."""
 
 MAX_IDLE_WAL_BYTES = 64 * 1024 * 1024
-"""What is left of a larger write-ahead log once all of it is in the database."""
+"""Size to which a larger write-ahead log is cut once all of it is in the database."""
 
 _MAGIC = b"SQLite format 3\x00"
 
@@ -49,7 +49,7 @@ class SqliteStore(ThreadedStore):
     def __init__(self, path: Path, engine: Engine, readers: Engine, max_pending: int) -> None:
         self._path = path
         self._damage: str | None = None
-        """What was found to be wrong with the file itself, once it was."""
+        """The fault that was found in the file itself; None while none was."""
         super().__init__(engine, readers, max_pending)
 
     @classmethod

@@ -262,7 +262,7 @@ FLAVOR: TypeAdapter[Flavor] = TypeAdapter(Flavor)
 
 
 NO_FACE = OpenAIFace.model_construct(routes=[], models=[])
-"""Of a bundle that does not speak OpenAI."""
+"""The routes and models of a bundle that does not speak OpenAI: none."""
 
 
 def openai_face(flavor: Flavor) -> OpenAIFace:

@@ -9,7 +9,7 @@ MAX_DIMENSIONS = 32
 """NumPy 1 has no more."""
 
 MAX_LENGTH = 2**40
-"""Of one dimension, also where another one is 0."""
+"""Limit on the length of one dimension, also where another one is 0."""
 
 # fmt: off
 Datatype = Literal[

@@ -124,7 +124,7 @@ DEFAULTS = {
 """The settings of an endpoint that every endpoint has."""
 
 DEPLOY_DEFAULTS = {**DEFAULTS, "cpus": 0.25, "memory": "4Gi", "max_workers": 10, "per_worker": 1}
-"""The same of an endpoint that `deploy` makes: one call at a time in each worker, and as many workers as calls.
+"""The settings of an endpoint that `deploy` makes: one call at a time in each worker, and as many workers as calls.
 
 A worker declares a quarter of a core, because idle ones hold what they declare, and would leave others no room.
 """

@@ -86,6 +86,6 @@ Cores = Annotated[Quantity, _checked(parse_cores)]
 Size = Annotated[Quantity, _checked(_check_size)]
 """Memory or disk of 1 MiB or more, so that a size without its unit is found; it keeps its spelling."""
 SizeText = Annotated[str, _checked(_check_size)]
-"""The same as text."""
+"""Memory or disk of 1 MiB or more, as text."""
 Bytes = Annotated[int, BeforeValidator(parse_size)]
 """A number of bytes, which may be written as a size."""

@@ -16,10 +16,10 @@ RESUME = "openlaunch-resume"
 """The header that asks for a stream that can be resumed: `true`."""
 
 LAST_EVENT_ID = "last-event-id"
-"""Of a request: the event after which to resume. Of an answer: the event after which it begins."""
+"""The header that names an event: a request is to be resumed after it, and an answer begins after it."""
 
 BEAT = "openlaunch-beat"
-"""Of an answer that can be resumed: after how many seconds without an event its server sends a comment.
+"""The header of an answer that can be resumed which says after how many seconds without an event a comment comes.
 
 A reader that has nothing for longer resumes the stream on another connection: the server stands still.
 """

@@ -143,7 +143,7 @@ class BulkWaitRequest(BaseModel):
 
 
 class BulkWaitResponse(BaseModel):
-    """Those of the tasks that are done, with their results; `pending` counts the others."""
+    """The tasks that are done, with their results; `pending` counts the others."""
 
     tasks: list[TaskResponse]
     pending: int

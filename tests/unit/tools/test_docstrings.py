@@ -1,7 +1,7 @@
 """The check of how docstrings begin."""
 
 import pytest
-from tools.docstrings import findings, is_imperative
+from tools.docstrings import continuations, findings, is_imperative
 
 
 @pytest.mark.parametrize("word", ["Return", "Pass", "Create,", "Warn:", "POST", "Feed"])
@@ -32,3 +32,24 @@ class Thing:
             """Looks inside."""
 '''
     assert list(findings(source)) == [(15, "Looks")]
+
+
+@pytest.mark.parametrize("begins", ["The same", "Of", "Those", "Its", "By which", "As whom"])
+def test_a_docstring_that_continues_another_is_found_wherever_it_stands(begins):
+    source = f'''
+MOST = 1
+"""{begins} of something."""
+
+class Kept:
+    """{begins} of something."""
+
+    def __init__(self):
+        self.size = 0
+        """{begins} of something."""
+'''
+    assert list(continuations(source)) == [(3, begins), (6, begins), (10, begins)]
+
+
+@pytest.mark.parametrize("text", ["Offers of an owner.", "Limit on those.", "The samest.", "Byte by byte."])
+def test_a_docstring_that_stands_alone_is_not_found(text):
+    assert list(continuations(f'MOST = 1\n"""{text}"""')) == []

@@ -37,7 +37,7 @@ LEFT_OUT = object()
 _PRESENCE = (typing.Required, typing.NotRequired)
 _UNPACK = (typing.Unpack, typing_extensions.Unpack)
 MAX_NAMES = 1000
-"""Of `type` statements that are looked into: one may be within itself with ever other types for its variables."""
+"""Limit on the `type` statements that are looked into: one may contain itself with ever other types."""
 
 
 class Interface(NamedTuple):

@@ -31,7 +31,7 @@ _FILES: Final = (".py", ".pyc", *EXTENSION_SUFFIXES)
 _HOLD_STATEMENTS: Final = ("body", "handlers", "orelse", "finalbody", "cases")
 
 _MOST_BELOW: Final = 1000
-"""Of the modules in a package of which any may be imported."""
+"""Limit on the modules that are looked at in a package, where any of them may be imported."""
 
 CACHED: Final = type(lru_cache(lambda: None))
 """What `functools.cache` makes of a function."""

@@ -9,7 +9,7 @@ from openlaunch.errors import BundleError
 
 _COMMENT = re.compile(r"(^|\s)#.*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
-"""Of a requirements file: `splitlines` would also end lines at characters that comments have."""
+"""Where a line of a requirements file ends; `splitlines` would also end it at characters that comments have."""
 
 
 def read_requirements(path: str | Path) -> list[str]:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 _MOST_SHOWN: Final = 8
 _MOST_FUNCTIONS: Final = 100
-"""Of those that a function calls, which are looked into."""
+"""Limit on the functions that are looked into of those that a function calls."""
 
 
 class Calling(NamedTuple):

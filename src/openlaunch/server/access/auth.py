@@ -50,7 +50,7 @@ class Principal:
 
     @property
     def account(self) -> Account:
-        """Who pays for the tokens of a request."""
+        """The account that pays for the tokens of a request."""
         return Account(self.key_id, self.owner)
 
     def require_user(self) -> None:
@@ -92,7 +92,7 @@ class Principal:
 
     @property
     def limit_headers(self) -> dict[str, str]:
-        """What is left of the key's limits on requests, as clients of OpenAI's API read it."""
+        """Headers that say what is left of the key's limits on requests, as clients of OpenAI's API read them."""
         return {} if self.meter is None else self.meter.headers(time.time())
 
 
@@ -115,7 +115,7 @@ class Keyring:
         self._lent: dict[str, tuple[str, str]] = {}
         """Keys that workers have for their calls, with their owners."""
         self.owners: set[str] = set()
-        """Everybody who has, or had, a key."""
+        """The owners that have, or had, a key."""
 
     async def start(self) -> None:
         """Read the keys and what they have used, and store that from now on; to be called before anything else."""

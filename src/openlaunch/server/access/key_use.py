@@ -28,7 +28,7 @@ class KeyUse:
         self._store = store
         self.tokens = TokenBudgets(quotas)
         self.meters: dict[str, Meter] = {}
-        """Those of keys with limits on requests, by key."""
+        """What counts the requests of each key that has limits on them."""
         self._saved: dict[str, tuple[int, int]] = {}
         """By key, what of its use is stored, which other servers may add to."""
         self.moves = asyncio.Lock()

@@ -17,7 +17,7 @@ PER_MINUTE, PER_DAY = "tokens_per_minute", "tokens_per_day"
 
 
 class Account(NamedTuple):
-    """Who pays for a request."""
+    """The key and the owner that pay for a request."""
 
     key_id: str
     owner: str
@@ -73,9 +73,9 @@ class TokenBudgets:
         self._keys: dict[str, Spent] = {}
         self._owners: dict[str, Spent] = {}
         self._unsaved: dict[tuple[int, Account], int] = {}
-        """What was not stored yet, by the day on which it was used."""
+        """Tokens that are not stored yet, by the day on which they were used."""
         self._unsaid: dict[Account, int] = {}
-        """What was not said to other servers yet."""
+        """Tokens that other servers do not know of yet."""
 
     def set_limits(self, of_keys: Mapping[str, dict[str, float]]) -> None:
         """Take over the limits of keys, by their ids; what they have used stays."""

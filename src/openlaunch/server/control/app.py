@@ -84,7 +84,7 @@ MAX_PATH = 60
 """Characters of a path that are compared."""
 
 MAX_ERRORS = 20
-"""Of one request that are answered."""
+"""Limit on the errors of one request that its answer lists."""
 
 
 def guarded_control_plane(context: Context, *more: APIRouter) -> App:

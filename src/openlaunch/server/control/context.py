@@ -80,6 +80,6 @@ class Context:
     reach: Callable[[str, str, str], Awaitable[asyncio.Transport | None]] | None = None
     """Opens a connection to another server, where those can be reached over nodes."""
     name: str = ""
-    """By which other servers reach this one."""
+    """The name by which other servers reach this one."""
     resign: Callable[[], Awaitable[None]] | None = None
     """Has another server of the cluster lead; None: this one is alone."""

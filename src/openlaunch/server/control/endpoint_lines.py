@@ -38,7 +38,7 @@ class EndpointNow:
     troubles: Sequence[tuple[str, float]] = ()
     """Kinds of what is wrong, and since when, in seconds since 1970."""
     generations: Mapping[int, PredictionCounts] = field(default_factory=dict)
-    """Those that have workers now, where there are several: while a canary or a roll-out runs."""
+    """Counts of the generations that have workers now, while a canary or a roll-out runs; else none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ _SEEN_AT_ONCE = {EventKind.WORKER_CRASHED.value: 0, EventKind.WORKER_FAILED.valu
 """Events that are shown before the first one: Prometheus can't see that what begins with 1 has grown."""
 
 _FIRST_ENDS = dict.fromkeys((WorkerEnd.OUT_OF_MEMORY.value, WorkerEnd.KILLED.value), 0)
-"""The same for ends of workers."""
+"""Ends of workers that are shown before the first one, for the same reason as `_SEEN_AT_ONCE`."""
 
 Value = Callable[[_Shown], float]
 Labelled = Callable[[_Shown], Iterable[tuple[object, float]]]

@@ -44,7 +44,7 @@ FRESH_SECONDS = 1.0
 """For how long a list is shown again to all who ask."""
 
 OPEN_SECONDS = 2.5
-"""The same for pages that are open and have an older one: half of the time after which they ask again."""
+"""For how long a list is shown again to pages with an older one: half of the time after which they ask again."""
 
 KEPT_SECONDS = 60.0
 """For how long it is known what was in a list that nobody asks for."""
@@ -58,7 +58,7 @@ SLICE = 20
 _P50, _P99, _WAIT_P99 = (FIELDS.index(name) for name in ("p50", "p99", "wait_p99"))
 
 Seen = tuple[EndpointRecord, Load, int, float | None, tuple[Trouble, ...]]
-"""What of an endpoint is looked at each time: its workers, its oldest task and what is wrong with it, too."""
+"""The parts of an endpoint that are compared each time: record, load, workers, oldest task and troubles."""
 
 
 class _Recent(TypedDict):
@@ -183,7 +183,7 @@ class Summaries:
         self._context = context
         self._made: dict[str, tuple[float, asyncio.Task[_List]]] = {}
         self._last: dict[str, _List] = {}
-        """The same by owner, of those that are made."""
+        """The list that was made last for each owner."""
         self._known: dict[str, _Known] = {}
         """By the id of an endpoint."""
         self._taken = -1

@@ -21,16 +21,16 @@ from openlaunch.server.prediction.inputs import parse_json
 from openlaunch.server.prediction.schema_cost import MAX_DEPTH, is_too_deep
 
 MAX_BODY_BYTES = 128 * 1024
-"""Of a route whose body is stored in a row that is read and written often."""
+"""Limit on the body of most routes: it is stored in a row that is read and written often."""
 
 MAX_BUNDLE_BYTES = 2 * 1024 * 1024
-"""Of the routes that make bundles, which can hold the text of their functions."""
+"""Limit on the body of routes that make bundles, which can hold the text of their functions."""
 
 MAX_VALUES = 2000
 """Values in the JSON of one body: each costs a hundred times what a byte costs, and much of them stays in memory."""
 
 MAX_BUNDLE_VALUES = 20_000
-"""The same of a bundle, which does not stay in memory."""
+"""Values in the JSON of a bundle, which does not stay in memory."""
 
 DOCUMENT = "openlaunch.document"
 """Where a request's scope has the JSON of its body."""

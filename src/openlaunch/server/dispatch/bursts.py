@@ -14,7 +14,7 @@ LEAST_IF_ALL = 3
 _WHERE = f"in a minute at least {LEAST} and {LEAST_SHARE:.0%} of all, or all of {LEAST_IF_ALL} or more"
 
 Event = tuple[EventKind, str]
-"""Its kind and its detail."""
+"""The kind of an event, and its detail."""
 
 
 class Burst:

@@ -149,9 +149,9 @@ class WorkerLink(FrameLink):
         self._last_id = 0
         self._worn_at = expected.max_requests
         self._said: set[int] = set()
-        """What it may say once, and has."""
+        """Kinds of frames that the worker may send once, and has sent."""
         self._rests: Kind | None = None
-        """What it is doing: to fall asleep, or to wake up."""
+        """SLEEP while the worker falls asleep, WAKE while it wakes up."""
         self._unheard = 0
         """CANCELs that the worker has not answered yet."""
 

@@ -75,7 +75,7 @@ class Member:
         self.calls: set[Closable] = set()
         """The connections over which it calls other endpoints."""
         self.owner = ""
-        """As whom it calls them."""
+        """The owner as which it calls them."""
         self._lane = lane
         self._events = events
         self._serves = False

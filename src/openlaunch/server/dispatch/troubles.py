@@ -36,7 +36,7 @@ class Trouble(NamedTuple):
 
 
 class Troubles:
-    """Those of one endpoint, since this server started. An event that repeats keeps its time."""
+    """The troubles of one endpoint, since this server started. An event that repeats keeps its time."""
 
     __slots__ = ("_now",)
 

@@ -47,7 +47,7 @@ class Waits:
         self._heard: dict[str, tuple[float, int, list[Standing]]] = {}
         """By server: when it has said something last, in which round, and what."""
         self._first: tuple[set[Standing], dict[str, int]] | None = None
-        """What was found to stand still, and the rounds of the servers by which that was found."""
+        """The requests that were found to stand still, and the rounds of the servers in which they were found."""
         self._has_said = False
         messages.on_waits = self._hear
 

@@ -75,7 +75,7 @@ class Work(ABC):
     answer_kind = int(Kind.RESULT)
     """The kind of the frame that answers it."""
     first_item_after: float = 0.0
-    """Of a stream, how many seconds it ran before its first item came."""
+    """How many seconds a stream ran before its first item came."""
     claim: Claim | None = None
     """The claim of its Idempotency-Key, which each end but a worker's answer releases."""
 
@@ -165,7 +165,7 @@ class Work(ABC):
 
     @property
     def idempotency(self) -> str | None:
-        """What is the same when this runs again; None: it does not, or nothing tells that it is the same."""
+        """A name that is the same when this runs again; None: it does not, or nothing shows that it is the same."""
         return None if self.claim is None else self.claim.name
 
     @property

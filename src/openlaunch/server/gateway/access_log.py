@@ -41,7 +41,7 @@ CLIENT_GONE = 499
 """The status of a request whose client left before there was one."""
 
 _SHOWN_QUERY = re.compile(rb"(?:\A|&)(model_endpoint_id=[A-Za-z0-9_.%-]{1,100})(?=&|\Z)")
-"""What is shown of a query: all else may be secret, as the signature of a URL is."""
+"""The one parameter of a query that is shown: all others may be secret, as the signature of a URL is."""
 
 _PLAIN = re.compile(r"[^\s\"=\\]+")
 _HEAD_END = b"\r\n\r\n"
@@ -231,7 +231,7 @@ def _template(path: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedHttpServices(HttpServices):
-    """The same, for a server that logs or traces each request."""
+    """What the HTTP connections of a server share that logs or traces each request."""
 
     access_log: AccessLog | None
     spans: Spans | None

@@ -24,7 +24,7 @@ from openlaunch.wire import routes
 from openlaunch_worker.frames import STREAM_WINDOW, Body
 
 MAX_EVENTS_BYTES = 2 * STREAM_WINDOW
-"""Of an engine's stream at a time: no worker that keeps to the rules sends more, and to take it apart takes time."""
+"""Limit on what is taken apart of an engine's stream at a time. No worker that keeps to the rules sends more."""
 
 _SYNC, _STREAM = routes.COMPLETIONS_SYNC.encode(), routes.COMPLETIONS_STREAM.encode()
 _DONE = b"[DONE]"

@@ -37,7 +37,7 @@ class Closable(Protocol):
 
     @property
     def busy_for(self) -> str | None:
-        """Whose request is under way on it; None: nobody's who is known."""
+        """The owner of the request that is under way on it; None: there is no request, or its owner is not known."""
         ...
 
     def give_way(self, error: Unavailable) -> None:
@@ -67,7 +67,7 @@ class Connections:
         self._batch = limit // CLOSED_AT_ONCE + 1
         self._look_again_at = self._busy_until = self._busy_as_of = 0.0
         self._busy: dict[str, list[ref[Closable]]] = {}
-        """Those with a request under way, by owner, as they were some time ago."""
+        """Connections with a request under way, by owner, as they were some time ago."""
 
     def __len__(self) -> int:
         return len(self._open)

@@ -94,7 +94,7 @@ _STATUSES = {
 _PASSED = frozenset(
     ("authorization", "idempotency-key", "traceparent", "tracestate", "x-api-key", "x-request-id")
 )
-"""What of a call's metadata the server reads; a model's context gets the rest as far as it begins with `x-`."""
+"""Metadata of a call that the server reads; a model's context gets the rest as far as it begins with `x-`."""
 
 _OF_ANYBODY = frozenset(("ServerLive", "ServerReady"))
 _SHOWN = ("retry-after", "x-request-id")

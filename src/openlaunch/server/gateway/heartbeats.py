@@ -13,7 +13,10 @@ SILENT_TICKS = 100
 """Ticks without a byte after which a stream sends a comment, whether it runs or waits."""
 
 BEAT_TICKS = 10
-"""The same of one that can be resumed, whose client moves to another server where this one stands still."""
+"""Ticks without a byte after which a stream that can be resumed sends a comment.
+
+Without one, its client takes this server for one that stands still, and moves to another.
+"""
 
 BEATING = {BEAT: f"{BEAT_TICKS * TICK_SECONDS:g}"}
 """Says so in the answer's head."""

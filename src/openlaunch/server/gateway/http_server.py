@@ -15,11 +15,11 @@ from openlaunch.server.operations.listener import Listener
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
-"""What is still answered when the server stops has this long."""
+"""How long requests have that are still answered when the server stops."""
 
 POLL_SECONDS = 0.05
 OPEN_SECONDS = 0.2
-"""What is being opened when the server stops has this long, which a handshake of TLS may need."""
+"""How long connections have that are being opened when the server stops: a handshake of TLS may need it."""
 
 
 class HttpServer:

@@ -51,9 +51,9 @@ class HttpServices:
     connections: Connections
     bodies: BodyBudget
     unread: BodyBudget
-    """For what belongs to no request yet, so to nobody who is known."""
+    """Room for what belongs to no request yet, whose owner is therefore not known."""
     unsent: BodyBudget
-    """For what connections hold of answers whose clients do not read as fast as they are written."""
+    """Room for what connections hold of answers whose clients do not read as fast as they are written."""
     answers: UnreadAnswers
     max_body_bytes: int
     read_seconds: float

@@ -182,7 +182,7 @@ class _Memory(asyncio.Transport):
 
 
 class _Connection:
-    """Of one request, as its exchange uses it."""
+    """The connection of one request, as its exchange uses it."""
 
     scheme = "http"
     server: tuple[str, int | None] | None = None

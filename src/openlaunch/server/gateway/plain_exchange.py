@@ -59,7 +59,7 @@ class PlainExchange(Exchange):
         self.format = EVENTS
         self._items = 0
         self._collected = bytearray()
-        """Of an answer that comes in pieces, what has come."""
+        """What has come of an answer that comes in pieces."""
 
     def respond(self, body: Body) -> None:
         """Answer with the value in an answer of a worker, or with why there is none."""

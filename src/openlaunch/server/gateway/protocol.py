@@ -44,7 +44,7 @@ KEEP_ALIVE_SECONDS = 75
 
 
 MAX_UNSENT_BYTES = 2 * 1024 * 1024
-"""What is counted of one connection's unsent bytes at most: what is larger was counted on its way from a worker."""
+"""Limit on what is counted of the unsent bytes of one connection: more was counted on its way from a worker."""
 
 
 class HttpProtocol(RequestReceiver):
@@ -72,7 +72,7 @@ class HttpProtocol(RequestReceiver):
         """Whether the last answer is written, and what comes is dropped."""
         self._write_timer = WriteTimer(self._loop, services.write_seconds)
         self._unsent: Held | None = None
-        """What is counted of the bytes that the client has still to read."""
+        """The room that is held for bytes that the client has still to read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""

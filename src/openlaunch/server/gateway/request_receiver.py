@@ -27,7 +27,7 @@ KEPT_HEAD_BYTES = 2048
 """A head up to this size is kept for the next request on its connection, which has the same one most often."""
 
 MAX_DISCARDED_BYTES = 256 * 1024 * 1024
-"""What is read of a body whose request is answered already; then the connection is closed."""
+"""Limit on what is read of a body whose request is answered already; then the connection is closed."""
 
 
 class RequestReceiver(asyncio.Protocol):

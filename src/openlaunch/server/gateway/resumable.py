@@ -117,7 +117,7 @@ class Resumables(Generic[Stream]):
         self._loop = loop
         self._streams: dict[str, tuple[Replay, Stream]] = {}
         self._ended: dict[str, dict[str, Replay]] = {}
-        """Those that have ended, by owner and id."""
+        """Streams that have ended, by owner and id."""
         self._number_ended = 0
         self._held = 0
         self._held_of: Counter[str] = Counter()

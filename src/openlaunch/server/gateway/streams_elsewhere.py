@@ -16,7 +16,7 @@ from openlaunch.wire.sse import BEAT, LAST_EVENT_ID
 from openlaunch_worker.http_body import BodyError
 
 NAME_LENGTH: Final = 8
-"""Of a server's name, with which the ids of its streams begin."""
+"""Characters of a server's name, with which the ids of its streams begin."""
 MAX_PROBLEM_BYTES: Final = 64 * 1024
 _OK: Final = 200
 

@@ -18,7 +18,7 @@ MIN_BYTES_PER_SECOND = 64 * 1024
 """What a client has to read of a large answer, on average; otherwise its connection is closed."""
 
 MAX_FILE_BYTES = 8 * 1024 * 1024 * 1024
-"""Of all answers in files. Past it, connections are closed."""
+"""Limit on all answers in files together. Past it, connections are closed."""
 
 
 class Reader(Protocol):

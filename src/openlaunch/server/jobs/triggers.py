@@ -34,7 +34,7 @@ from openlaunch.wire.endpoints import EndpointType
 log = logging.getLogger(__name__)
 
 MAX_SLEEP_SECONDS = 30.0
-"""So that a clock that was set is noticed."""
+"""Longest sleep at a time, so that a clock that was set is noticed."""
 AGAIN_SECONDS = 1.0
 FIRED_AT_ONCE = 20
 """Triggers of one transaction. The others that are due follow at once."""

@@ -103,7 +103,7 @@ class PredictionCounts:
         """The last prediction that was traced, by the bucket of the time in which it waited and ran."""
         self.request_bytes = self.response_bytes = self.resumes = 0
         self.input_tokens = self.output_tokens = self.cached_tokens = 0
-        """Of language models; those of a prompt that were in the engine's cache are counted in both."""
+        """Tokens of language models; those of a prompt that were in the engine's cache are counted as input, too."""
         self.models: dict[str, ModelCounts] = {}
         """Requests of language models, by their operations."""
 
@@ -219,12 +219,12 @@ class EndpointCounts:
 
     def __init__(self) -> None:
         self.refused = PredictionCounts()
-        """Of predictions that were in no worker, and of generations that are no longer counted apart."""
+        """Counts of predictions that were in no worker, and of generations that are no longer counted apart."""
         self.generations: dict[int, PredictionCounts] = {}
         self.events: Counter[str] = Counter()
-        """By kind."""
+        """The number of events of each kind."""
         self.ends: Counter[str] = Counter()
-        """Of workers whose processes have ended, by why."""
+        """The number of workers whose processes have ended, by the reason."""
         self.build_seconds, self.process_seconds, self.load_seconds = Histogram(), Histogram(), Histogram()
         self.gpu_waits = Histogram()
         """For how long the endpoint waited for the GPUs of a worker that then started."""

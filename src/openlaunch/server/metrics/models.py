@@ -40,7 +40,7 @@ class ModelCounts:
         self.durations: dict[str, Histogram] = {}
         """From the wait for a worker to the answer, by the type of the error; of those without one by ""."""
         self.first_token, self.per_token = Histogram(FIRST_TOKEN), Histogram(PER_TOKEN)
-        """Of streams: until the first token, and by token after that."""
+        """Seconds of streams until the first token, and for each token after that."""
         self.input, self.output = Histogram(TOKENS), Histogram(TOKENS)
 
     def failed(self, error: str, seconds: float) -> None:

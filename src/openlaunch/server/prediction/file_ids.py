@@ -16,7 +16,7 @@ from openlaunch_worker.files import File
 from openlaunch_worker.frames import Flags, document_behind, with_parts
 
 MAX_IDS = 1000
-"""Of uploaded files that one request, or all of a bulk submit together, may name."""
+"""Limit on the uploaded files that one request, or all of a bulk submit together, may name."""
 
 
 class FilesById:

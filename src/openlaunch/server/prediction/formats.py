@@ -83,4 +83,4 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     **dict.fromkeys(("base64", "base64url", "byte"), _is_base64),
     "name-email": _is_name_and_email,
 }
-"""Those that are checked here; `email`, `ipv4`, `regex` and further ones of JSON Schema are the library's."""
+"""Formats that are checked here; the library checks `email`, `ipv4`, `regex` and further ones of JSON Schema."""

@@ -19,16 +19,16 @@ from openlaunch_worker.frames import Body, with_parts
 MAX_PARTS = 1000
 MAX_BOUNDARY = 200
 MAX_HEAD_BYTES = 8192
-"""Of the headers of one part."""
+"""Limit on the headers of one part."""
 
 MAX_FIELDS_BYTES = 1024 * 1024
-"""Of all parts together that are not files, which become JSON in the event loop's thread."""
+"""Limit on all parts together that are not files: they become JSON in the event loop's thread."""
 
 STEP_BYTES = 4 * 1024 * 1024
 """How much of a body is searched at a time, which takes about 2 ms; others run in between."""
 
 MAX_STEPS = 1000
-"""Of the search for the end of one part; a line of it that only begins like the end is one, too."""
+"""Limit on the steps of the search for the end of one part. A line that only begins like the end is one of them."""
 
 FORM = "multipart/form-data"
 Place = tuple[list[Any], str]

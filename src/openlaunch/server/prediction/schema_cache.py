@@ -11,7 +11,7 @@ from openlaunch.wire.bundles import openai_face
 
 CACHE_SIZE = 1000
 CACHE_BYTES = 16 * 1024 * 1024
-"""Of the JSON of all schemas that are kept; compiled, they take some ten times as much."""
+"""Limit on the JSON of all schemas that are kept; compiled, they take some ten times as much."""
 
 
 class SchemaCache:

@@ -15,7 +15,7 @@ MAX_DEPTH = 100
 """How deep a document may be nested that is kept, and read again where there is less stack."""
 
 UNBOUNDED = float("inf")
-"""Of a schema that is recursive, or has what may take any time: no number bounds the work on an input."""
+"""The cost of a schema that is recursive, or that may take any time: no number bounds the work on an input."""
 
 FORMAT_PARTS = 2000
 """What a format counts where time is to be bounded: to check a text for one takes a call of Python code."""

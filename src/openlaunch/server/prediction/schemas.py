@@ -24,7 +24,7 @@ from openlaunch.wire.bundles import BINARY, DERIVED, NO_FACE, OpenAIFace
 MAX_ERRORS = 20
 MAX_MESSAGE = 300
 QUICK_BYTES = 128 * 1024
-"""What is larger is parsed in the event loop's thread only where it has few values: 10 ms at worst."""
+"""A larger body is parsed in the event loop's thread only where it has few values: 10 ms at worst."""
 
 MAX_QUICK_PARTS = 10_000
 """A schema with more parts takes too long to compile in the event loop's thread."""
@@ -33,7 +33,7 @@ MAX_QUICK_WORK = 50_000_000
 """Parts of a schema times bytes of an input: about 10 ms at worst, for an answer of yes or no."""
 
 MAX_QUICK_REASONS = 10_000
-"""The same where the reasons are to be found: about 50 ms at worst."""
+"""Parts of a schema times bytes of an input where the reasons are to be found: about 50 ms at worst."""
 
 _TOO_DEEP = "nested too deep to be checked with the bundle's schema"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -101,7 +101,7 @@ class BundleSchemas:
         self.signature = signature_of(schemas)
         """What its tensors are; None where its annotations name no array."""
         self.returns = response.get(BINARY) if isinstance(response, dict) else None
-        """What is answered as bytes: its name, None where that is not known."""
+        """The name of the type that is answered as bytes; None where it is not known."""
 
     def check_request(self, args: Any, size: int) -> None:
         """Raise Unprocessable, with the path of each field, if the `args` do not fit the request schema.

@@ -11,7 +11,7 @@ CONNECT_SECONDS = 5.0
 """Limit for one of a name's addresses, so that there is time for the next one."""
 
 MAX_ANSWER_BYTES = 16 * 1024
-"""What is read of an answer. To take apart as many bytes of answers before the answer (1xx) takes about 15 ms."""
+"""Limit on what is read of an answer. To take apart as much that comes before the answer (1xx) takes about 15 ms."""
 
 NOT_CONNECTED = (httpcore2.ConnectError, httpcore2.ConnectTimeout)
 NO_ANSWER = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException)

@@ -25,7 +25,7 @@ _TASK_BYTES = 600
 WAIT_SECONDS = 5.0
 """How long submissions wait for a database that is a service: it may stand still, and answer later, or never."""
 WAIT_FOR_FILE_SECONDS = 30.0
-"""The same where it is a file: a busy disk does not make them fail."""
+"""How long submissions wait for a database that is a file: a busy disk does not make them fail."""
 
 Stored = tuple[list[str], list[ClaimedTask]]
 """The ids of the tasks of a submission, and tasks that were claimed with it."""

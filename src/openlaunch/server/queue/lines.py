@@ -51,7 +51,7 @@ class LineWork(TaskWork):
         self._gathered = bytearray()
         self._counted = COUNTED_BYTES
         self._room: list[ArrivingAnswer] = []
-        """What is counted of the memory for answers that come, a part for each `COUNTED_BYTES`."""
+        """The room that is held for the answer that comes, a part for each `COUNTED_BYTES`."""
         self._ahead = 0
         self._status = 0
 

@@ -112,7 +112,7 @@ class Notes:
         self._background = background
         self._loop = asyncio.get_running_loop()
         self._by_task: OrderedDict[str, TaskNotes] = OrderedDict()
-        """Those who have said something last are the last."""
+        """The notes of each task; the task that has said something last is the last."""
         self._bytes = 0
         self._unsaved: dict[str, TaskNotes] = {}
         self._followers: dict[str, set[asyncio.Event]] = {}

@@ -154,7 +154,7 @@ class Runner:
         self.budgets: TokenBudgets | None = None
         """Where the tokens of lines of batches are counted."""
         self.line_of: Callable[..., TaskWork] = TaskWork
-        """The same of a line of a batch, which passes through to an engine."""
+        """Makes the work of a line of a batch, which passes through to an engine."""
         self.left_work: LeftWork | None = None
         """Where nodes have tasks whose servers are gone."""
         self._fetching: set[str] = set()

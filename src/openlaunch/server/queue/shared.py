@@ -15,7 +15,7 @@ from openlaunch.tasks.hub import Hub
 MAX_TOGETHER = 512
 """The most tasks of several submissions, or results, that are stored together."""
 MAX_TOGETHER_BYTES = 8 * 1024 * 1024
-"""The same in bytes: a database takes its time for a large statement, and nothing waits forever."""
+"""The most bytes that are stored together: a large statement takes a database long, and nothing waits forever."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,13 +72,13 @@ async def find_scraper(request: Request) -> Principal:
 
 
 Scraper = Annotated[Principal, Depends(find_scraper)]
-"""The same for who reads `/metrics`, with the role `metrics` or `admin`; others get 403."""
+"""A route's parameter of this type is a caller with the role `metrics` or `admin`; others get 403."""
 
 User = Annotated[Principal, Depends(find_user)]
-"""The same for keys that may do more than predict; others get 403."""
+"""A route's parameter of this type is a caller whose key may do more than predict; others get 403."""
 
 Admin = Annotated[Principal, Depends(find_admin)]
-"""The same for an admin; others get 403."""
+"""A route's parameter of this type is an admin; others get 403."""
 
 
 async def acting(request: Request, caller: Principal) -> Principal:
