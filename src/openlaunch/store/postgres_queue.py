@@ -17,18 +17,32 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Double,
+    Select,
     SmallInteger,
     TableClause,
     Text,
     any_,
+    bindparam,
     column,
     literal,
     literal_column,
     table,
+    text,
 )
 
 from openlaunch.store import postgres_cluster
 from openlaunch.store.queue_sql import Row
+
+_AS_ONE_TABLE = """
+SELECT sent.seq, sent.id, sent.endpoint_id, sent.owner,
+       coalesce(ended.status, CASE WHEN queue.lease_owner IS NULL THEN 'PENDING' ELSE 'STARTED' END) AS status,
+       sent.priority, sent.created_at, sent.expires_at, NULL::float8 AS started_at, ended.finished_at,
+       coalesce(ended.attempts, queue.attempts) AS attempts, sent.max_attempts,
+       coalesce(ended.recoveries, queue.recoveries) AS recoveries, sent.return_pickled, sent.timeout_seconds,
+       queue.lease_owner, queue.lease_until, ended.status_code, coalesce(ended.reason, queue.reason) AS reason,
+       ended.failed_of, sent.idempotency_key, sent.idempotency_digest, sent.payload_key, ended.result_key,
+       sent.payload, ended.result
+"""
 
 TABLES = (
     """
@@ -90,19 +104,10 @@ CREATE TABLE task_results (
   result bytea)""",
     "CREATE INDEX ix_task_results_finished ON task_results (finished_at, seq)",
     "CREATE INDEX ix_task_results_failed ON task_results (failed_of, seq) WHERE failed_of IS NOT NULL",
-    """
-CREATE VIEW tasks AS
-SELECT sent.seq, sent.id, sent.endpoint_id, sent.owner,
-       coalesce(ended.status, CASE WHEN queue.lease_owner IS NULL THEN 'PENDING' ELSE 'STARTED' END) AS status,
-       sent.priority, sent.created_at, sent.expires_at, NULL::float8 AS started_at, ended.finished_at,
-       coalesce(ended.attempts, queue.attempts) AS attempts, sent.max_attempts,
-       coalesce(ended.recoveries, queue.recoveries) AS recoveries, sent.return_pickled, sent.timeout_seconds,
-       queue.lease_owner, queue.lease_until, ended.status_code, coalesce(ended.reason, queue.reason) AS reason,
-       ended.failed_of, sent.idempotency_key, sent.idempotency_digest, sent.payload_key, ended.result_key,
-       sent.payload, ended.result
-FROM task_inputs AS sent
+    f"""
+CREATE VIEW tasks AS{_AS_ONE_TABLE}FROM task_inputs AS sent
 LEFT JOIN LATERAL (SELECT * FROM queue WHERE queue.seq = sent.seq OFFSET 0) AS queue ON true
-LEFT JOIN task_results AS ended ON ended.seq = sent.seq""",
+LEFT JOIN task_results AS ended ON ended.seq = sent.seq""",  # noqa: S608
     # The mark of each server's last transaction: `postgres_session.py` says what for. A server that is alone is ''.
     'CREATE TABLE last_commit (writer text COLLATE "C" PRIMARY KEY, mark text COLLATE "C" NOT NULL)',
     *postgres_cluster.TABLES,
@@ -136,6 +141,13 @@ FROM unnest(%b::text[], %b::text[]) AS asked(owner, key)
 CROSS JOIN LATERAL (
   SELECT id, idempotency_digest FROM task_inputs
   WHERE task_inputs.owner = asked.owner AND task_inputs.idempotency_key = asked.key OFFSET 0) AS sent"""
+
+# In the place of the view. Each row is looked up alone: PostgreSQL would read all of a table for a join as long as
+# it believes that the table is empty, as after a vacuum once all tasks were deleted.
+_OF_IDS = text(f"""{_AS_ONE_TABLE}FROM unnest(:ids) AS asked(id)
+CROSS JOIN LATERAL (SELECT * FROM task_inputs WHERE task_inputs.id = asked.id OFFSET 0) AS sent
+LEFT JOIN LATERAL (SELECT * FROM queue WHERE queue.seq = sent.seq OFFSET 0) AS queue ON true
+LEFT JOIN LATERAL (SELECT * FROM task_results WHERE task_results.seq = sent.seq OFFSET 0) AS ended ON true""")  # noqa: S608
 
 _WAITS = "endpoint_id = %(endpoint)s AND lease_owner IS NULL AND expires_at > %(now)s"
 
@@ -271,6 +283,10 @@ class PostgresQueueSql:
         if ended:
             _driver(conn).execute(_STORE_RESULTS, _results(first, ended, now), prepare=True)
         return {task_id for task_id, *_ in ended}
+
+    def of_ids(self, query: Select[Any], ids: Sequence[str]) -> Select[Any]:
+        asked = _OF_IDS.bindparams(bindparam("ids", list(dict.fromkeys(ids)), ARRAY(Text)))
+        return query.add_cte(asked.columns().cte("tasks"))
 
     def among(self, names: ColumnElement[str], found: Sequence[str]) -> ColumnElement[bool]:
         return names == any_(

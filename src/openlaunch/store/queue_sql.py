@@ -8,7 +8,7 @@ they read `tasks`, and change tasks that wait or run in the driver's table of th
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from sqlalchemy import ColumnElement, Connection, TableClause
+from sqlalchemy import ColumnElement, Connection, Select, TableClause
 
 Row = tuple[Any, ...]
 _OPTION = "queue_sql"
@@ -73,6 +73,10 @@ class QueueSql(Protocol):
         Their callbacks are due from now on. A row is (state, status code, result, result key, reason, whether the
         payload is of no use any longer, id).
         """
+        ...
+
+    def of_ids(self, query: Select[Any], ids: Sequence[str]) -> Select[Any]:
+        """Narrow a query of `tasks` to those with these ids, which may be hundreds: no others are read."""
         ...
 
     def among(self, names: ColumnElement[str], found: Sequence[str]) -> ColumnElement[bool]:

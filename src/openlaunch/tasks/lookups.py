@@ -66,10 +66,8 @@ def get(conn: Connection, owner: str, task_id: str) -> TaskRecord | None:
 
 def get_payload(conn: Connection, owner: str, task_id: str) -> Payload | None:
     """Find what was sent in with the owner's task; nothing is left of it once the task has succeeded."""
-    query = select(
-        tasks.c.endpoint_id, tasks.c.status.label("state"), tasks.c.payload, tasks.c.payload_key
-    ).where(tasks.c.id == task_id, of_owner(owner))
-    row = conn.execute(query).one_or_none()
+    query = select(tasks.c.endpoint_id, tasks.c.status.label("state"), tasks.c.payload, tasks.c.payload_key)
+    row = conn.execute(_those_of(conn, query, owner, [task_id])).one_or_none()
     if row is None:
         return None
     state = State(row.state)
@@ -91,7 +89,7 @@ def progress_of(conn: Connection, owner: str, ids: Sequence[str]) -> dict[str, i
 
 
 def _those_of(conn: Connection, query: Select[Any], owner: str, ids: Sequence[str]) -> Select[Any]:
-    return query.where(queue_sql(conn).among(tasks.c.id, ids), of_owner(owner))
+    return queue_sql(conn).of_ids(query.where(of_owner(owner)), ids)
 
 
 def of_owner(owner: str) -> ColumnElement[bool]:
@@ -104,9 +102,8 @@ def of_owner(owner: str) -> ColumnElement[bool]:
 
 def done_of(conn: Connection, ids: Sequence[str]) -> list[str]:
     """List those of the ids whose tasks, of any owner, are done, and those of no task."""
-    these = queue_sql(conn).among(tasks.c.id, ids)
-    query = select(tasks.c.id, tasks.c.status).where(these)
-    rows = dict(conn.execute(query).all())
+    query = select(tasks.c.id, tasks.c.status)
+    rows: dict[str, str] = dict(conn.execute(queue_sql(conn).of_ids(query, ids)).all())
     return [task_id for task_id in ids if rows.get(task_id) in (None, *_DONE)]
 
 

@@ -35,7 +35,7 @@ def position(conn: Connection, owner: str, task_id: str, now: float, most: int) 
     """
     shown = tasks.c["endpoint_id", "attempts", "reason", "created_at", "expires_at"]
     query = select(tasks.c.seq, tasks.c.priority, tasks.c.status, *shown)
-    row = conn.execute(query.where(tasks.c.id == task_id, of_owner(owner))).first()
+    row = conn.execute(queue_sql(conn).of_ids(query.where(of_owner(owner)), [task_id])).first()
     if row is None:
         return None
     state, ahead = State(row.status), None

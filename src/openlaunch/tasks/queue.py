@@ -180,7 +180,7 @@ def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds:
 
 def live_of(conn: Connection, ids: Iterable[str]) -> ColumnElement[bool]:
     """Make the condition that a row of the live tasks is one of these: by number, by which rows are looked up."""
-    seqs = conn.scalars(select(tasks.c.seq).where(queue_sql(conn).among(tasks.c.id, sorted(ids))))
+    seqs = conn.scalars(queue_sql(conn).of_ids(select(tasks.c.seq), sorted(ids)))
     return queue_sql(conn).live.c.seq.in_(sorted(seqs))
 
 

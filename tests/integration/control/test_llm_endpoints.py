@@ -101,6 +101,7 @@ def test_shards_and_quantization_are_arguments_of_the_engine(raw):
         ({"checkpoint_path": "/weights"}, "file:///PATH"),
         ({"inference_framework": "text_generation_inference"}, "'vllm' or 'sglang'"),
         ({"inference_framework_image_tag": "newest"}, "inference_framework_image_tag"),
+        ({"chat_template_override": "\0"}, "a null"),
         ({"gpus": 1, "num_shards": 2}, "more than gpus"),
         ({"max_workers": 1, "min_workers": 2}, "less than min_workers"),
     ],

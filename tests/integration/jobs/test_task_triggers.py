@@ -124,6 +124,11 @@ def test_a_trigger_is_of_a_bundle_or_of_an_endpoint(client, given, said):
     assert said in str(problem(answer, 422))
 
 
+def test_numbers_of_args_may_have_any_size(client):
+    with pytest.raises(Unprocessable, match='is not of type "string"'):
+        trigger(client, name="large", args={"day": 2**70})
+
+
 def test_args_and_schedule_change(client):
     trigger_id = trigger(client, args={"day": "monday"})
     client.update_trigger(trigger_id, args={"day": "sunday"}, cron_schedule="0 5 1 1 *")

@@ -277,7 +277,9 @@ def _is_within(line: bytes, since: str, until: str) -> bool:
 def _document(data: bytes) -> object:
     """Return JSON as it is to be written; what is none, as text."""
     try:
-        return orjson.loads(data)
+        orjson.loads(data)
+        # As it came: what was read may be nested too deeply to be written again. A line break is only a space here.
+        return orjson.Fragment(data.replace(b"\n", b" ").replace(b"\r", b" "))
     except orjson.JSONDecodeError:  # such as NaN, which Python's own reader takes
         return data.decode(errors="replace")
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import orjson
 from cronsim import CronSim, CronSimError
 from sqlalchemy import Connection
 
@@ -21,6 +20,7 @@ from openlaunch.server import clock
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.jobs.image_jobs import ImageJobs, new_job
+from openlaunch.server.prediction.schemas import written
 from openlaunch.server.queue.submitting import Submitter
 from openlaunch.server.settings import JobSettings
 from openlaunch.store import image_jobs as job_store
@@ -75,7 +75,7 @@ def _times(schedule: str, moment: float, *, reverse: bool) -> float:
 
 def task_body(args: dict[str, Any] | None) -> bytes:
     """Return the body of a task of a trigger with these args."""
-    return orjson.dumps({"args": args or {}})
+    return written({"args": args or {}})
 
 
 class _DueTask(NamedTuple):

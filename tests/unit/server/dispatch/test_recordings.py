@@ -42,6 +42,10 @@ def test_a_line_is_one_line_whatever_the_request_looked_like():
     assert orjson.loads(line)["input"] == {"args": 1}
     (line,) = lines_of(1, Request(), answer=b"NaN")
     assert orjson.loads(line)["answer"] == "NaN"
+    deep = b"[" * 900 + b"%d" % 2**70 + b"]" * 900
+    (line,) = lines_of(1, Request(), answer=deep)
+    assert deep in line
+    assert orjson.loads(line)
 
 
 def test_an_answer_that_passed_through_whole_is_recorded_as_it_is():

@@ -308,7 +308,7 @@ def _served(card: ModelCard, name: str) -> tuple[CommandFlavor, list[str]]:
 
 
 async def _store(context: Context, name: str, flavor: CommandFlavor, owner: str) -> str:
-    body = CreateModelBundleRequest(name=name, schema_location="", flavor=flavor)
+    body = made_of(CreateModelBundleRequest, {"name": name, "schema_location": "", "flavor": flavor})
     return await store_bundle(context, body, owner)
 
 
