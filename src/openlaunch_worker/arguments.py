@@ -21,6 +21,7 @@ from dataclasses import InitVar, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
+from openlaunch_worker import times
 from openlaunch_worker.binaries import Misfit, binary_maker
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import InvalidInput, one_line
@@ -467,27 +468,11 @@ def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-_SPAN: Final = re.compile(
-    r"([-+])?P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.ASCII
-)
-
-
-def _span(value: Any) -> dt.timedelta:
-    """Read a duration as ISO 8601 has it, or a number of seconds."""
-    if isinstance(value, int | float):
-        return dt.timedelta(seconds=value)
-    if (found := _SPAN.fullmatch(value)) is None:
-        raise ValueError(f"{value!r} is not a duration such as PT90S")
-    weeks, days, hours, minutes, seconds = (float(part or 0) for part in found.groups()[1:])
-    span = dt.timedelta(days, seconds, 0, 0, minutes, hours, weeks)
-    return -span if found[1] == "-" else span
-
-
 _SIMPLE: Final[dict[Any, Make]] = {
     int: _whole,
     complex: _guarded(complex, complex),
-    dt.datetime: _guarded(dt.datetime, dt.datetime.fromisoformat),
-    dt.date: _guarded(dt.date, dt.date.fromisoformat),
-    dt.time: _guarded(dt.time, dt.time.fromisoformat),
-    dt.timedelta: _guarded(dt.timedelta, _span),
+    dt.datetime: _guarded(dt.datetime, times.read_datetime),
+    dt.date: _guarded(dt.date, times.read_date),
+    dt.time: _guarded(dt.time, times.read_time),
+    dt.timedelta: _guarded(dt.timedelta, times.read_duration),
 }

@@ -133,14 +133,24 @@ def command() -> Any:
     return made
 
 
+def _open_streams() -> None:
+    """Open what is closed of the three standard streams, as with 2>&- in a shell, to the null device.
+
+    Else a file or a socket would get the number of one, and what is printed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command, show what went wrong, and give the exit code; without arguments, with the program's own."""
+    _open_streams()
     made, options = command(), GlobalOptions()
     completion.prepare(made)
     try:
         code = made.main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=options)
-        if sys.stdout is not None:  # as with >&- in a shell
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OpenlaunchError as error:
         if isinstance(error, Unauthorized):
             explain_key(error, options)

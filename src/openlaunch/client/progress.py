@@ -15,12 +15,19 @@ def status_text(endpoint: ModelEndpoint) -> str:
     return " ".join(f"{endpoint.name} is {endpoint.status.value}{reason}".split())
 
 
+def _is_shown(show: bool | None) -> bool:
+    """Return whether there is something to show it on, and it is wanted; None: on a terminal."""
+    if sys.stderr is None:  # as in a service, or with 2>&- in a shell
+        return False
+    return sys.stderr.isatty() if show is None else show
+
+
 class StatusLine:
     """How an endpoint stands. `show`: whether to print it; None: on a terminal or in a notebook."""
 
     def __init__(self, show: bool | None) -> None:
         notebook = type(sys.stderr).__module__.startswith("ipykernel")
-        self._shown = (sys.stderr.isatty() or notebook) if show is None else show
+        self._shown = _is_shown(show) or (show is None and notebook)
         self._length = 0
 
     def __enter__(self) -> Self:
@@ -47,7 +54,7 @@ class InputsProgress:
 
     def __init__(self, title: str, show: bool | None) -> None:
         self._title = title
-        self._shown = sys.stderr.isatty() if show is None else show
+        self._shown = _is_shown(show)
         self._bar: Any = None
         self._task: Any = None
 

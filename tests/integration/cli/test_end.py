@@ -57,6 +57,13 @@ def test_output_that_nobody_takes_leaves_no_traceback():
     assert (shut.returncode, shut.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("shut", ["2>&-", "<&- >&- 2>&-"])
+def test_without_a_stderr_the_exit_code_is_the_same(shut):
+    command = [sys.executable, "-m", "openlaunch.cli", "no-such-command"]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {shut}', "sh", *command], timeout=60)
+    assert done.returncode == 2
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_a_full_disk_leaves_no_traceback():
     command = [sys.executable, "-m", "openlaunch.cli", "version"]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from own_programs import run, write
 from worker_driver import Worker
 
@@ -83,6 +84,58 @@ def test_what_is_replaced_is_replaced_where_other_modules_have_imported_it(tmp_p
         worker.ready()
         assert worker.value() == [True, 9, 5, ["a", "b"], True, True]
     assert at_home.strip() == str([True, 9, 5, ["a", "b"], True, True])
+
+
+PUT_TOGETHER = """
+    import collections, importlib, multiprocessing, pathlib, sys, threading, types
+    import helpers
+    made = types.ModuleType("made")
+    exec("STATE = [3]\\ndef state(): return STATE", vars(made))
+    sys.modules["made"] = made
+    Point = collections.namedtuple("Point", "x")
+    POINT = Point(1)
+    class Model: size = 4
+    model = Model()
+    TAKEN = {"helpers": helpers}
+    def asked():
+        import __main__, made
+        there = helpers.first() is helpers.NAMES and made.state() is made.STATE
+        return [
+            there, helpers.NAMES, sorted(helpers.WORDS), helpers.TABLE["a"].size, helpers.MODEL.size,
+            helpers.twice(4), made.STATE,
+            __main__.POINT.x, sys.modules["__main__"].model.size, TAKEN["helpers"].later(),
+        ]
+    def pack():
+        from openlaunch.client.packing.callables import pack_callables
+        pathlib.Path("out").write_bytes(pack_callables(lambda: None, lambda model: asked))
+    if __name__ == "__main__":
+        if "spawned" in sys.argv:
+            process = multiprocessing.get_context("spawn").Process(target=pack)
+            process.start()
+            process.join()
+        else:
+            pack()
+    """
+HELPERS = """
+    import threading
+    import openlaunch
+    NAMES, WORDS, LOCK = ["one"], {"b", "a"}, threading.Lock()
+    class Model: size = 7
+    TABLE, MODEL, twice = {"a": Model}, Model(), lambda n: n * 2
+    OF_NO_USE = threading.Lock()
+    def first(): return NAMES
+    def second(): return first()[0] + max(WORDS)
+    def later(): return second()
+    """
+
+
+@pytest.mark.parametrize("how", [(), ("spawned",)])
+def test_modules_that_are_put_together_have_what_code_asks_them_for(tmp_path, how):
+    """Of a module that imports the client, of one that the program has made, and of the script under its name."""
+    run(write(tmp_path, {"script.py": PUT_TOGETHER, "helpers.py": HELPERS}), "script.py", *how)
+    with Worker((tmp_path / "out").read_bytes()) as worker:
+        worker.ready()
+        assert worker.value() == [True, ["one"], ["a", "b"], 7, 7, 8, [3], 1, 4, "oneb"]
 
 
 BY_COMPUTED_NAMES = """

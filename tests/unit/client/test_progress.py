@@ -33,6 +33,15 @@ def test_elsewhere_nothing_is_written(monkeypatch, stream, show):
     assert sys.stderr.getvalue() == ""
 
 
+@pytest.mark.parametrize("show", [None, True])
+def test_without_a_stderr_nothing_is_written(monkeypatch, show):
+    monkeypatch.setattr(sys, "stderr", None)
+    with InputsProgress("batch job 7", show) as progress:
+        progress.show(3, 7)
+    with StatusLine(show) as line:
+        line.show(endpoint("UPDATE_PENDING"))
+
+
 def endpoint(status, reason=None):
     return ModelEndpoint(name="mine", status=status, status_reason=reason)
 

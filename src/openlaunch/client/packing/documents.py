@@ -187,6 +187,9 @@ class _Generator(GenerateJsonSchema):
             made["propertyNames"] = {"enum": [str(value) for value in values]}
         return made
 
+    def complex_schema(self, schema: Any) -> dict[str, Any]:
+        return {"type": ["string", "number"], "format": "complex"}
+
     def bytes_schema(self, schema: Any) -> dict[str, Any]:
         return _of_binary("bytes")
 

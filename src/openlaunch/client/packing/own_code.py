@@ -25,6 +25,8 @@ CLIENT_ONLY: Final = frozenset({"openlaunch", "openlaunch_worker", "pytest", "_p
 """Packages that workers do not have. A module that imports one of them deploys or tests, as a script does."""
 
 MAIN: Final = "__main__"
+MAIN_OF_CHILD: Final = "__mp_main__"
+"""The script's name in a process that `multiprocessing` spawns."""
 
 _FILES: Final = (".py", ".pyc", *EXTENSION_SUFFIXES)
 """How the files of modules end: sources, bytecode without one, and what was compiled in place."""
@@ -74,7 +76,7 @@ class Import:
 
 def source_of(name: str) -> Source | None:
     """Find a module of the user's own. Return None for one that is installed, or is not a file."""
-    if name == MAIN or (spec := _spec_of(name)) is None:
+    if name in (MAIN, MAIN_OF_CHILD) or (spec := _spec_of(name)) is None:
         return None
     if not spec.has_location or spec.origin is None or not spec.origin.endswith(_FILES):
         return None
@@ -292,7 +294,7 @@ class OwnModules:
     """Tells which modules workers can import from their sources, and which they get by value, as a script's."""
 
     def __init__(self) -> None:
-        self._by_value: dict[str, bool] = {MAIN: True}
+        self._by_value: dict[str, bool] = {MAIN: True, MAIN_OF_CHILD: True}
         self._imported: dict[str, bool] = {}
 
     def is_by_value(self, name: str) -> bool:

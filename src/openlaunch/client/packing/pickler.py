@@ -93,6 +93,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         named: own modules that the pickle or the code in it imports.
         unknown: files and lines that import under a name that is made there.
         uses: names that the code in the pickle uses.
+        given: modules and names of globals that functions in the pickle bring along.
         others: modules of others that the code in the pickle uses.
         restored: modules whose functions and classes are in the pickle by value, with those that have a name there.
         sources: the source files of code in the pickle.
@@ -122,6 +123,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self.named: set[str] = set()
         self.unknown: set[tuple[str, int]] = set()
         self.uses: set[str] = set()
+        self.given: set[tuple[str, str]] = set()
         self.others: set[str] = set()
         self.restored: dict[str, dict[str, Any]] = {}
         self.sources = SourceTexts()
@@ -229,7 +231,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             return reduced
         self._keep_name(function, reduced)
         self._note_imports(function)
-        self.uses |= names_in(function.__code__)
+        self.uses |= names_in(function.__code__) | ({MAIN} & texts_in(function.__code__))
         reduced[2][1]["_cloudpickle_submodules"] = _modules_below(function)
         reduced = (reduced[0], self._with_cells(reduced[1], function), *reduced[2:])
         values = reduced[2][1]["__globals__"]
@@ -241,6 +243,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
                 del values[name]
             elif type(value) in (set, frozenset):
                 values[name] = self._sets.setdefault(id(value), InOrder(value))
+        self.given.update((str(home), name) for name in values)
         return reduced
 
     def _with_cells(self, made_of: tuple[Any, ...], function: FunctionType) -> tuple[Any, ...]:

@@ -1,4 +1,7 @@
-"""The formats of JSON schemas: a text has one if pydantic, which most schemas come from, reads it as that type."""
+"""The formats of JSON schemas: a text has one if pydantic, which most schemas come from, reads it as that type.
+
+A time that is a number in a text is refused.
+"""
 
 import base64
 import binascii
@@ -15,11 +18,9 @@ from zoneinfo import ZoneInfo
 from pydantic import AnyUrl, IPvAnyAddress, IPvAnyInterface, IPvAnyNetwork, TypeAdapter, ValidationError
 from pydantic_core import MultiHostUrl
 
+from openlaunch_worker.times import read_date, read_datetime, read_duration, read_time
+
 _TYPES: dict[str, Any] = {
-    "date-time": datetime,
-    "date": date,
-    "time": time,
-    "duration": timedelta,
     "uuid": UUID,
     "uri": AnyUrl,
     "multi-host-uri": MultiHostUrl,
@@ -30,9 +31,17 @@ _TYPES: dict[str, Any] = {
     "ipv4interface": IPv4Interface,
     "ipv6interface": IPv6Interface,
     "ipvanyinterface": IPvAnyInterface,
+    "complex": complex,
     "fraction": Fraction,
     "zoneinfo": ZoneInfo,
 }
+_TIMES: dict[str, tuple[Any, Callable[[str], object]]] = {
+    "date-time": (datetime, read_datetime),
+    "date": (date, read_date),
+    "time": (time, read_time),
+    "duration": (timedelta, read_duration),
+}
+"""Which pydantic and a worker each read: the one for fields of a model, the other for arguments."""
 _NAME_AND_EMAIL = re.compile(r"(?:[^<>@\s]+@[^<>@\s]+|[^<>]*<\s*[^<>@\s]+@[^<>@\s]+\s*>)\s*\Z")
 _URLSAFE = str.maketrans("-_", "+/")
 
@@ -43,10 +52,11 @@ def _validator(kind: Any) -> Callable[[str], object]:
     return TypeAdapter(kind).validate_python
 
 
-def _reads(kind: Any) -> Callable[[str], bool]:
+def _reads(kind: Any, also: Callable[[str], object] = str) -> Callable[[str], bool]:
     def has_format(text: str) -> bool:
         try:
             _validator(kind)(text)
+            also(text)
         except (ValidationError, ValueError, OverflowError):
             return False
         return True
@@ -79,6 +89,7 @@ def _is_name_and_email(text: str) -> bool:
 
 FORMATS: dict[str, Callable[[str], bool]] = {
     **{name: _reads(kind) for name, kind in _TYPES.items()},
+    **{name: _reads(kind, read) for name, (kind, read) in _TIMES.items()},
     **{f"uuid{version}": _is_uuid_of(version) for version in range(1, 9)},
     **dict.fromkeys(("base64", "base64url", "byte"), _is_base64),
     "name-email": _is_name_and_email,

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import json
 import uuid
 
 import pytest
@@ -19,9 +20,13 @@ from pydantic import (
     ValidationError,
 )
 
+from openlaunch.client.packing.documents import pack_schemas
+from openlaunch.client.packing.interface import interface_of
 from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.schema_cost import FORMAT_PARTS
 from openlaunch.server.prediction.schemas import MAX_QUICK_WORK, BundleSchemas
+from openlaunch_worker.arguments import Makers
+from openlaunch_worker.binaries import Misfit
 
 SOME = str(uuid.UUID(int=5, version=4))
 CASES = [
@@ -94,3 +99,49 @@ class Many(BaseModel):
 def test_a_large_input_with_formats_is_checked_in_a_process_of_its_own():
     schemas = BundleSchemas({"RequestSchema": Many.model_json_schema()})
     assert schemas.quick_bytes < MAX_QUICK_WORK / FORMAT_PARTS
+
+
+TIMES = [
+    (dt.datetime, ["2026-01-02t03:04:05z", "2026-01-02"], ["1700000000", "-1", "1700000000.5"]),
+    (dt.date, ["2026-01-02T00:00:00", "2026-01-02T00:00:00Z"], ["19000", "1700006400"]),
+    (dt.time, ["12:30z"], ["3600"]),
+    (
+        dt.timedelta,
+        [
+            "P1D",
+            "PT1H30M",
+            "1 days, 00:00:10",
+            "12:30:00",
+            "-12:30",
+            "+01:00",
+            "1 day",
+            "P1Y",
+            "P1M2W",
+            "-PT1.5S",
+        ],
+        ["-1 day, 12:30:00", "90", ""],
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "good", "bad"), TIMES)
+def test_a_worker_reads_the_times_that_are_let_through_as_pydantic_does(kind, good, bad):
+    make, schemas = Makers().of(kind), schemas_of(kind)
+    for text in good:
+        schemas.check_request({"x": text}, 40)
+        assert make(text) == TypeAdapter(kind).validate_python(text)
+    for text in bad:
+        with pytest.raises(Unprocessable):
+            schemas.check_request({"x": text}, 40)
+        with pytest.raises(Misfit):
+            make(text)
+
+
+def test_text_that_is_no_complex_number_is_refused():
+    def predict(x: complex): ...
+
+    schemas = BundleSchemas(json.loads(pack_schemas(interface_of(predict, has_model=False), None)))
+    for good in ("1+2j", 3, 1.5):
+        schemas.check_request({"x": good}, 40)
+    with pytest.raises(Unprocessable):
+        schemas.check_request({"x": "1+j2"}, 40)
