@@ -174,7 +174,8 @@ def _screen(
 def _head(found: Sequence["EndpointSummary"], server: str) -> "Text":
     wrong = sum(has_trouble(summary) for summary in found)
     rate, failures = sum(s.rate for s in found), sum(s.failure_rate for s in found)
-    counts = f"{len(found)} endpoints, {wrong} in trouble, {_rate(rate)}/s, {_rate(failures)} failures/s"
+    endpoints = "1 endpoint" if len(found) == 1 else f"{len(found)} endpoints"
+    counts = f"{endpoints}, {wrong} in trouble, {_rate(rate)}/s, {_rate(failures)} failures/s"
     return line(f"{time.strftime('%H:%M:%S')}  {counts}  {server}", "bold")
 
 

@@ -55,7 +55,8 @@ def spend(limits: Limits, usage: Usage, requests: int, now: float) -> Usage:
         needed = min(max(requests, 1), limits.capacity)
         if room + rate * CLOCK_SECONDS < needed:
             raise TooManyRequests(
-                f"this key may make {rate:g} requests per second: wait, or have an admin raise its limit",
+                f"this key may make {rate:g} request{'' if rate == 1 else 's'} per second: "
+                "wait, or have an admin raise its limit",
                 code="rate_limited",
                 retry_after=(needed - room) / rate,
             )

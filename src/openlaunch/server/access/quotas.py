@@ -75,8 +75,9 @@ class Quotas:
         limit = self.of(owner)["queued_tasks"]
         if waiting + count > limit:
             raise TooManyRequests(
-                f"{waiting} tasks of the owner {owner!r} wait already, {count} more would be {waiting + count}, and "
-                f"{plain(limit)} are allowed: wait, or have an admin raise the quota",
+                f"{waiting} task{' of' if waiting == 1 else 's of'} the owner {owner!r} "
+                f"{'waits' if waiting == 1 else 'wait'} already, {count} more would be {waiting + count}, and "
+                f"{plain(limit)} {'is' if limit == 1 else 'are'} allowed: wait, or have an admin raise the quota",
                 code=CODE,
                 retry_after=retry_after,
             )

@@ -49,18 +49,22 @@ class Burst:
 class Bursts:
     """The bursts of one endpoint: of failures, of long waits for a slot, and of refusals."""
 
-    __slots__ = ("_failures", "_refusals", "_waits")
+    __slots__ = ("_failures", "_model_errors", "_refusals", "_waits")
 
     def __init__(self) -> None:
+        self._model_errors = 0
         self._failures, self._waits, self._refusals = Burst(), Burst(), Burst()
 
     def look(self, numbers: EndpointCounts, error: str) -> Iterator[Event]:
         """Yield the events of what begins or ends; to be called every `SAMPLE_SECONDS`.
 
-        `error` is the type of the model's last error. Equal details are counted together, so nothing that differs
-        each time is in them.
+        `error` is the type of the model's last error; where models raise nothing, the code of the last error counts.
+        Equal details are counted together, so nothing that differs each time is in them.
         """
         ended = numbers.ended
+        if ended[Ended.MODEL_ERROR] == self._model_errors or not error:
+            error = numbers.last_code(Ended.SERVER_ERROR, Ended.DEADLINE)
+        self._model_errors = ended[Ended.MODEL_ERROR]
         match self._failures.changes(sum(ended), sum(ended[outcome] for outcome in FAILED)):
             case True:
                 yield EventKind.FAILURES_BEGAN, f"{error}; {_WHERE}" if error else _WHERE
@@ -73,6 +77,6 @@ class Bursts:
                 yield EventKind.WAITS_ENDED, "in the last minute none has, or few have"
         match self._refusals.changes(sum(ended), ended[Ended.TOO_MANY]):
             case True:
-                yield EventKind.REFUSALS_BEGAN, f"{numbers.last_too_many}; {_WHERE}"
+                yield EventKind.REFUSALS_BEGAN, f"{numbers.last_code(Ended.TOO_MANY)}; {_WHERE}"
             case False:
                 yield EventKind.REFUSALS_ENDED, "in the last minute none was, or few were"

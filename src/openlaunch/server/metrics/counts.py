@@ -80,7 +80,7 @@ class PredictionCounts:
             "exemplars",
             "first_item",
             "gaps",
-            "last_too_many",
+            "last_codes",
             "request_bytes",
             "response_bytes",
             "resumes",
@@ -97,8 +97,8 @@ class PredictionCounts:
         """How many predictions each batch had, of endpoints that batch."""
         self.errors: Counter[str] = Counter()
         """By the code of the error that ended a prediction in place of a worker's answer."""
-        self.last_too_many = ""
-        """The code of the last 429."""
+        self.last_codes: dict[Ended, str] = {}
+        """The code of the last error by which predictions ended in each way."""
         self.exemplars: dict[int, Exemplar] = {}
         """The last prediction that was traced, by the bucket of the time in which it waited and ran."""
         self.request_bytes = self.response_bytes = self.resumes = 0
@@ -160,8 +160,7 @@ class PredictionCounts:
     def _note(self, error: APIError) -> None:
         known = error.code in self.errors or len(self.errors) < MAX_CODES
         self.errors[error.code if known else "other"] += 1
-        if error.status == _TOO_MANY:
-            self.last_too_many = error.code
+        self.last_codes[ended_by(error)] = error.code
 
     @property
     def ended(self) -> list[int]:
@@ -273,10 +272,13 @@ class EndpointCounts:
         """How many predictions waited for a slot for over `LONG_WAIT_SECONDS`."""
         return sum(counts.waited_long for counts in (self.refused, *self.generations.values()))
 
-    @property
-    def last_too_many(self) -> str:
-        """The code of a last 429: of one before predictions wait for a slot, or else of one after that."""
-        found = (counts.last_too_many for counts in (self.refused, *self.generations.values()))
+    def last_code(self, *ended: Ended) -> str:
+        """Return the code of a last error by which predictions ended in one of these ways, "" where none has.
+
+        It is one of the newest generation, or else of what was in no worker.
+        """
+        every = [self.refused, *(self.generations[each] for each in sorted(self.generations))]
+        found = (counts.last_codes.get(each) for counts in reversed(every) for each in ended)
         return next(filter(None, found), "")
 
     def total(self) -> PredictionCounts:

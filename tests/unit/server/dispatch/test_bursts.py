@@ -2,7 +2,7 @@
 
 import pytest
 
-from openlaunch.errors import APIError, DeadlineExceeded, NotFound, TooManyRequests, Unavailable
+from openlaunch.errors import APIError, DeadlineExceeded, NotFound, TooManyRequests, Unavailable, WorkerDied
 from openlaunch.server.dispatch import bursts
 from openlaunch.server.dispatch.bursts import Bursts
 from openlaunch.server.metrics import counts
@@ -88,6 +88,16 @@ def test_the_detail_names_the_last_error_and_nothing_that_differs_each_time():
         details += [detail for _, detail in Bursts().look(numbers, "KeyError")]
     assert details[0].startswith("KeyError; ")
     assert details[0] == details[1]
+
+
+def test_where_no_model_raises_the_detail_has_the_code_of_the_last_error():
+    numbers, burst = EndpointCounts(), Bursts()
+    numbers.of(1).answered(Outcome.FAILURE, 0.0, counts.monotonic())
+    assert list(burst.look(numbers, "KeyError")) == []
+    for _ in range(9):
+        numbers.of(1).ended_otherwise(WorkerDied("it was killed"), 0.0, counts.monotonic())
+    ((_, detail),) = burst.look(numbers, "KeyError")
+    assert detail.startswith("worker_died; ")
 
 
 def waits(clock, *steps):
