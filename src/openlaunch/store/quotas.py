@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from openlaunch.store.tables import batch_jobs, docker_image_jobs, endpoints, files, quotas
+from openlaunch.store.tables import api_keys, batch_jobs, docker_image_jobs, endpoints, files, quotas
 from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import EndpointStatus
@@ -26,6 +26,12 @@ def change(conn: Connection, owner: str, limits: dict[str, Any]) -> None:
         conn.execute(quotas.insert().values(owner=owner, limits=limits))
     else:
         conn.execute(quotas.update().where(quotas.c.owner == owner).values(limits=before | limits))
+
+
+def hold(conn: Connection, owner: str) -> None:
+    """Have other servers wait with what counts for the owner until the transaction ends, by the owner's first key."""
+    key = select(api_keys.c.id).where(api_keys.c.owner == owner).order_by(api_keys.c.id).limit(1)
+    conn.execute(key.with_for_update())
 
 
 def reserved(conn: Connection, owner: str) -> Counter[str]:

@@ -49,6 +49,7 @@ class Quotas:
             return change
 
         def checked(conn: Connection) -> T:
+            quota_store.hold(conn, owner)
             before = quota_store.reserved(conn, owner)
             result = change(conn)
             self.check(owner, quota_store.reserved(conn, owner), before)
