@@ -24,9 +24,11 @@ _ENDS: Final = {
     "/v1/audio/transcriptions": (b"transcript.text.done", *_DONE),
     "/v1/audio/speech": (b"speech.audio.done", *_DONE),
 }
-"""What the last event of a stream is named, or its data; on all other routes `_DONE`."""
+"""What the last event of a stream is named, or its data, or the `type` in that; on all other routes `_DONE`."""
 
-_ERROR: Final = re.compile(rb'^(?:data: ?\{"error" ?:(?! ?null\b)|event: ?error)', re.MULTILINE)
+_ERROR: Final = re.compile(
+    rb'^(?:data: ?\{(?:"error" ?:(?! ?null\b)|"type" ?: ?"error")|event: ?error)', re.MULTILINE
+)
 _BAD_INPUT, _NOT_FOUND, _BAD_GATEWAY = 400, 404, 502
 
 
@@ -253,7 +255,9 @@ def _passed_head(status: int, *values: str | None) -> tuple[bool, bytes]:
 
 def _says(events: bytes, word: bytes) -> bool:
     lines = tuple(field + word for field in (b"data: ", b"data:", b"event: ", b"event:"))
-    return any(line.rstrip() in lines for line in events.splitlines())
+    # Within a text of JSON the quotation marks have backslashes.
+    typed = re.compile(rb'data: ?\{.*"type" ?: ?"%b"' % re.escape(word))
+    return any(line.rstrip() in lines or typed.match(line) is not None for line in events.splitlines())
 
 
 def split_request(body: bytes) -> tuple[str, str, bytes]:

@@ -1,5 +1,6 @@
 """Answers that pass through: what is held back, when the server is slowed down, and what counts as the end."""
 
+import json
 import time
 
 import pytest
@@ -121,8 +122,8 @@ def test_the_last_event_may_lack_its_empty_line():
         ((TOKEN,), None, r"without data: \[DONE\]"),
         ((TOKEN, TOKEN[:-5]), "it was cut", "it was cut"),
         ((TOKEN, b'data: {"error": {"message": "full"}}\n\n' + DONE), None, "full"),
-        ((TOKEN + b'data:{"error": "full"}\n\n' + DONE,), None, "full"),
         ((TOKEN, b"event: error\ndata: full\n\n"), None, "full"),
+        ((TOKEN, b'data: {"type": "error", "message": "full"}\n\n'), None, "full"),
     ],
 )
 def test_a_stream_that_does_not_end_well_passes_whole_events_and_fails(pieces, broken, reason):
@@ -197,13 +198,15 @@ def test_a_request_is_split_without_being_read():
 ENDS = {
     "/v1/messages": b'event: message_stop\ndata: {"type": "message_stop"}\n\n',
     "/v1/responses": b'event: response.completed\ndata: {"type": "response.completed"}\n\n',
-    "/v1/audio/transcriptions": b"event: transcript.text.done\ndata: {}\n\n",
+    "/v1/audio/transcriptions": b'data: {"type":"transcript.text.done","text":"a"}\n\n',
+    "/v1/audio/speech": b'data: {"usage": {}, "type": "speech.audio.done"}\n\n',
 }
 
 
 @pytest.mark.parametrize("route", ENDS)
 def test_a_stream_ends_as_its_route_has_it(route):
-    first = b'event: response.created\ndata: {"text": "event: message_stop"}\n\n'
+    text = json.dumps({"text": "event: message_stop", "says": ENDS[route].decode()}).encode()
+    first = b"event: response.created\ndata: %b\n\n" % text
     assert passed(first, ENDS[route], route=route)[1] is None
     assert "ended without" in str(passed(first, route=route)[1])
     assert "ended without" in str(passed(first, ENDS[route])[1])
