@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import openlaunch_worker
-from openlaunch.engines.base import Resources, WorkerExit, WorkerSpec
 from openlaunch.engines.containers import ContainerEngine
+from openlaunch.engines.documents import Resources, WorkerExit, WorkerSpec
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine

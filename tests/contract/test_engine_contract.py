@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from engine_workplace import DEADLINE, SOURCES, Workplace, eventually, local_engine, processes_of
 
-from openlaunch.engines.base import Engine, LogPart, NoRoom, WorkerExit, WorkerSpec
+from openlaunch.engines.base import Engine, NoRoom
+from openlaunch.engines.documents import LogPart, WorkerExit, WorkerSpec
 from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import MAX_WORKER_BYTES
 

@@ -12,7 +12,8 @@ import pytest
 from engine_workplace import DEADLINE, Workplace, eventually, processes_of, tops_of
 
 from openlaunch.engines import nurseries, nursery, usage
-from openlaunch.engines.base import Refused, WorkerExit
+from openlaunch.engines.base import Refused
+from openlaunch.engines.documents import WorkerExit
 from openlaunch.engines.local import LocalEngine
 from openlaunch.engines.nursery import ForkedWorker, Nursery
 

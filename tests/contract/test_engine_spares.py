@@ -11,7 +11,7 @@ import pytest
 from engine_workplace import Workplace, eventually, processes_of
 
 from openlaunch.engines import spares
-from openlaunch.engines.base import WorkerSpec
+from openlaunch.engines.documents import WorkerSpec
 from openlaunch.engines.local import LocalEngine
 from openlaunch_worker.nursery import SPARE
 

@@ -109,12 +109,12 @@ def test_the_client_side_imports_nothing_of_the_server():
     assert upward([*PACKAGES, *CLIENT_SIDE], package_of, names) == []
 
 
-def test_engines_are_known_by_their_protocol_alone():
+def test_engines_are_known_by_their_protocol_and_its_data_alone():
     outside = [
         name for name in MODULES if package_of(name) != "engines" and name != "openlaunch.server.drivers"
     ]
     known = {found for name in outside for found in imports(name) if package_of(found) == "engines"}
-    assert known == {"openlaunch.engines.base"}
+    assert known == {f"openlaunch.engines.{name}" for name in ("base", "documents", "gpu_fit")}
 
 
 def test_every_package_has_its_place():

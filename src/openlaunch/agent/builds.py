@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import BuildOrder, Builds, EngineError
+from openlaunch.engines.base import Builds, EngineError
+from openlaunch.engines.documents import BuildOrder
 from openlaunch.nodes.calls import BUILD, BuildNews
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.agent.worker_relay import WorkerRelay
-from openlaunch.engines.base import EngineError, KeptWorker, WorkerSpec
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import KeptWorker, WorkerSpec
 from openlaunch.nodes import calls
 
 

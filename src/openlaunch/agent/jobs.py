@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Final
 
 from openlaunch.agent.server_link import ServerLink
-from openlaunch.engines.base import ContainerState, Jobs
+from openlaunch.engines.base import Jobs
+from openlaunch.engines.documents import ContainerState
 from openlaunch.nodes import calls
 
 MAX_LINES_BYTES: Final = 8 * 1024 * 1024

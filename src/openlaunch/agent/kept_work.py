@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 from openlaunch.agent.frame_cutter import Piece
 from openlaunch.agent.server_link import ServerLink
-from openlaunch.engines.base import EngineError, WorkerSpec
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import WorkerSpec
 from openlaunch.nodes.calls import Keep
 from openlaunch_worker.frames import HEADER, SEAT_IDS, STREAM_WINDOW, Kind
 

@@ -1,7 +1,8 @@
 """The logs of this node's workers, as servers read and follow them."""
 
 from openlaunch.agent.server_link import ServerLink
-from openlaunch.engines.base import LogFollower, LogLine, Logs
+from openlaunch.engines.base import LogFollower, Logs
+from openlaunch.engines.documents import LogLine
 from openlaunch.nodes.calls import Follow, LogRead, Note
 
 MAX_FOLLOWERS = 1000

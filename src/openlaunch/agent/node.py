@@ -21,14 +21,8 @@ from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_calls import Caller, WorkerCalls
 from openlaunch.agent.worker_relay import WorkerRelay
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import (
-    Capacity,
-    Engine,
-    EngineError,
-    KeptWorker,
-    WorkerExit,
-    WorkerSpec,
-)
+from openlaunch.engines.base import Engine, EngineError
+from openlaunch.engines.documents import Capacity, KeptWorker, WorkerExit, WorkerSpec
 from openlaunch.nodes import calls
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.server.dispatch.link_server import LinkServer

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Container
 from typing import Literal
 
-from openlaunch.engines.base import WorkerSpec
+from openlaunch.engines.documents import WorkerSpec
 from openlaunch_worker.frames import SEAT_IDS
 
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from openlaunch.engines.base import Capacity, EngineError
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import Capacity
 from openlaunch.nodes.calls import CAPACITY, KEEP, Call, Keep, name_of
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import (

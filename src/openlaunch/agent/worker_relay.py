@@ -9,7 +9,8 @@ from openlaunch.agent.kept_work import KeptWork, KeptWorks
 from openlaunch.agent.running_requests import RunningRequests
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.agent.to_worker import ToWorker
-from openlaunch.engines.base import EngineError, SharedWorker, Standing, WorkerSpec
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import SharedWorker, Standing, WorkerSpec
 from openlaunch.nodes.calls import NEWS, SHARED, STANDING, TAKEN_UP, Keep, TakenUp, WorkerNews
 from openlaunch.nodes.link import Kind
 from openlaunch_worker.frames import CREDIT_BODY, HEADER, SEAT_IDS, FrameError, encode

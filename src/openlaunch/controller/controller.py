@@ -17,7 +17,8 @@ from openlaunch.controller.scaling import Holdings
 from openlaunch.controller.sleepers import Sleepers
 from openlaunch.controller.supervisor import Supervisor
 from openlaunch.controller.view import View
-from openlaunch.engines.base import Engine, KeptWorker, NodeInfo
+from openlaunch.engines.base import Engine
+from openlaunch.engines.documents import KeptWorker, NodeInfo
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store

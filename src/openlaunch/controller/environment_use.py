@@ -4,7 +4,8 @@ import logging
 from collections.abc import Mapping
 
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import Builds, EnvironmentInfo
+from openlaunch.engines.base import Builds
+from openlaunch.engines.documents import EnvironmentInfo
 
 log = logging.getLogger(__name__)
 

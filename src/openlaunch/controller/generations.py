@@ -9,7 +9,8 @@ from openlaunch.controller.endpoint import WatchedEndpoint
 from openlaunch.controller.roster import Roster
 from openlaunch.controller.situation import Build, Generation
 from openlaunch.controller.trial import Trial
-from openlaunch.engines.base import BuildOrder, EngineError, Resources
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import BuildOrder, Resources
 from openlaunch.store import bundles
 from openlaunch.store.records import BundleRecord
 from openlaunch.wire.bundles import ArtifactFlavor, Flavor, TritonEnhancedRunnableImageFlavor

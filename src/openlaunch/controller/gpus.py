@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from openlaunch.engines.base import Capacity, is_of_kind, room_for
+from openlaunch.engines.documents import Capacity
+from openlaunch.engines.gpu_fit import is_of_kind, room_for
 from openlaunch.wire.endpoint_settings import EndpointSpec
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import WorkerExit
+from openlaunch.engines.documents import WorkerExit
 
 
 class Reports:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from openlaunch.controller.fleet import Load
-from openlaunch.engines.base import Capacity
+from openlaunch.engines.documents import Capacity
 from openlaunch.wire.endpoint_settings import EndpointSpec
 
 _ROUNDING = 1e-9

@@ -21,7 +21,7 @@ from openlaunch.controller.scaling import DesireWindow
 from openlaunch.controller.situation import Phase, Situation
 from openlaunch.controller.worker_control import WorkerControl
 from openlaunch.controller.worker_events import WorkerEvents
-from openlaunch.engines.base import Capacity, KeptWorker
+from openlaunch.engines.documents import Capacity, KeptWorker
 from openlaunch.store import endpoints
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.why import EndpointWhy

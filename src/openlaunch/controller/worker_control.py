@@ -9,7 +9,8 @@ from openlaunch.controller.generations import MAX_REASON, Generations, resources
 from openlaunch.controller.roster import Roster, WorkerState
 from openlaunch.controller.situation import Build, NoRoomSince, Phase
 from openlaunch.controller.sleepers import Sleeper
-from openlaunch.engines.base import EngineError, KeptWorker, NoRoom, Refused, WorkerIdentity, WorkerSpec
+from openlaunch.engines.base import EngineError, NoRoom, Refused
+from openlaunch.engines.documents import KeptWorker, WorkerIdentity, WorkerSpec
 from openlaunch.store import bundles
 from openlaunch.wire.bundles import ImageFlavor
 from openlaunch.wire.endpoints import EndpointStatus

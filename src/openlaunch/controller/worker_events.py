@@ -7,7 +7,7 @@ from contextlib import suppress
 from openlaunch.controller.roster import WorkerState
 from openlaunch.controller.situation import Phase
 from openlaunch.controller.worker_control import WorkerControl
-from openlaunch.engines.base import WorkerExit
+from openlaunch.engines.documents import WorkerExit
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.workers import WorkerEnd
 

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from openlaunch.engines.base import ContainerError, ContainerState
+from openlaunch.engines.base import ContainerError
 from openlaunch.engines.commands import Finished, Log, quiet, run_command, run_starter
+from openlaunch.engines.documents import ContainerState
 from openlaunch.engines.environ import scrub
 from openlaunch_worker.containers import Container, EngineCommand, environ_for
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openlaunch.engines.base import EnvironmentInfo
+from openlaunch.engines.documents import EnvironmentInfo
 from openlaunch.trash import PREFIX, discard
 
 MARKER = "openlaunch.json"

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import EngineError, EnvironmentInfo
+from openlaunch.engines.base import EngineError
 from openlaunch.engines.build_watch import Bounds, sizes_of
 from openlaunch.engines.commands import KEPT_LINES, Log
+from openlaunch.engines.documents import EnvironmentInfo
 from openlaunch.engines.environment_build import Builder, BuildFailed, Wanted
 from openlaunch.engines.environment_folder import EnvironmentFolder, built, prune
 from openlaunch.engines.package_sources import PackageSources

@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from openlaunch.engines.base import WHOLE, GpuUse, is_of_kind
+from openlaunch.engines.documents import GpuUse
+from openlaunch.engines.gpu_fit import WHOLE, is_of_kind
 
 log = logging.getLogger(__name__)
 

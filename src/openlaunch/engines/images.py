@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from openlaunch.engines.base import ContainerError, Resources
+from openlaunch.engines.base import ContainerError
 from openlaunch.engines.commands import Log
 from openlaunch.engines.containers import ContainerEngine
+from openlaunch.engines.documents import Resources
 from openlaunch.wire.bundles import ImageFlavor, TritonEnhancedRunnableImageFlavor, full_image_name
 from openlaunch.wire.quantities import parse_size
 from openlaunch_worker.containers import ImageOrder, TritonOrder

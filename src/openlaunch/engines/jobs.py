@@ -4,8 +4,9 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from openlaunch.engines.base import ContainerState, JobSpec, NoRoom, Resources
+from openlaunch.engines.base import NoRoom
 from openlaunch.engines.containers import ContainerEngine
+from openlaunch.engines.documents import ContainerState, JobSpec, Resources
 from openlaunch.engines.gpus import GpuPool
 from openlaunch_worker.containers import Container
 

@@ -5,15 +5,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from openlaunch.engines.base import (
-    Capacity,
-    EngineEvents,
-    NoRoom,
-    OneMachine,
-    WorkerExit,
-    WorkerSpec,
-)
+from openlaunch.engines.base import EngineEvents, NoRoom, OneMachine
 from openlaunch.engines.containers import ContainerEngine
+from openlaunch.engines.documents import Capacity, WorkerExit, WorkerSpec
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import GpuPool
 from openlaunch.engines.images import Images

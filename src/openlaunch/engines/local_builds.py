@@ -2,7 +2,8 @@
 
 from collections.abc import Collection
 
-from openlaunch.engines.base import BuildOrder, EngineEvents, EnvironmentInfo
+from openlaunch.engines.base import EngineEvents
+from openlaunch.engines.documents import BuildOrder, EnvironmentInfo
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.images import Images
 from openlaunch.engines.model_caches import ModelCaches

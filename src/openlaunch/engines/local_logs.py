@@ -2,7 +2,8 @@
 
 import asyncio
 
-from openlaunch.engines.base import LogFollower, LogLine, LogPart
+from openlaunch.engines.base import LogFollower
+from openlaunch.engines.documents import LogLine, LogPart
 from openlaunch.engines.log_follower import FileFollower
 from openlaunch.engines.processes import Processes
 from openlaunch.engines.worker_logs import WorkerLogs, short_id_of

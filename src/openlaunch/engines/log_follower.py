@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openlaunch.engines.base import LogLine, LogPart
+from openlaunch.engines.documents import LogLine, LogPart
 from openlaunch.engines.log_lines import from_the_end, last_of, log_line, without_past
 from openlaunch.engines.worker_logs import MAX_WORKER_BYTES, WorkerLogs, short_id
 from openlaunch.log_files import blocks_from_the_end

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 
-from openlaunch.engines.base import LogLine, LogPart
+from openlaunch.engines.documents import LogLine, LogPart
 from openlaunch.log_files import blocks_from_the_end
 from openlaunch.wire.times import stamp_of
 

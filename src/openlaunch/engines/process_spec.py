@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openlaunch.engines.base import WorkerExit
+from openlaunch.engines.documents import WorkerExit
 
 MEMORY_ON_TOP = 256 * 1024 * 1024
 """What the interpreter and its threads' stacks may take beside a model."""

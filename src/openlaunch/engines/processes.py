@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from openlaunch.engines.base import WorkerExit
+from openlaunch.engines.documents import WorkerExit
 from openlaunch.engines.environ import scrub
 from openlaunch.engines.groups import Child, Leader, end_child
 from openlaunch.engines.log_writer import LogPipe, LogWriter

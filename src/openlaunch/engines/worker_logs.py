@@ -6,7 +6,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from openlaunch.engines.base import LogLine, LogPart
+from openlaunch.engines.documents import LogLine, LogPart
 from openlaunch.engines.log_lines import from_the_end, last_of, new_stamp
 from openlaunch.log_files import optional, private_folder
 

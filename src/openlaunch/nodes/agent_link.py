@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from openlaunch.engines.base import Capacity, EngineError, SharedWorker, Standing
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import Capacity, SharedWorker, Standing
 from openlaunch.nodes.calls import (
     CAPACITY,
     FAILURES,

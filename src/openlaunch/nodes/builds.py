@@ -5,7 +5,8 @@ import logging
 from collections.abc import Collection
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import BuildOrder, EngineError, EngineEvents, EnvironmentInfo
+from openlaunch.engines.base import EngineError, EngineEvents
+from openlaunch.engines.documents import BuildOrder, EnvironmentInfo
 from openlaunch.nodes import calls
 from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.node import Node

@@ -5,19 +5,16 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter
 
-from openlaunch.engines.base import (
+from openlaunch.engines.base import ContainerError, EngineError, NoRoom, Refused
+from openlaunch.engines.documents import (
     BuildOrder,
     Capacity,
-    ContainerError,
     ContainerState,
-    EngineError,
     EnvironmentInfo,
     JobSpec,
     KeptWorker,
     LogLine,
     LogPart,
-    NoRoom,
-    Refused,
     Resources,
     SharedWorker,
     Standing,

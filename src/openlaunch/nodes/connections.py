@@ -9,7 +9,8 @@ from time import time as clock
 from typing import Any, Protocol
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import EngineError, KeptWorker
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import KeptWorker
 from openlaunch.nodes import calls
 from openlaunch.nodes.agent_link import AgentLink, Gateway
 from openlaunch.nodes.identity import ClusterIdentity

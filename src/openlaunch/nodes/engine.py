@@ -8,15 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import (
-    Capacity,
-    EngineError,
-    EngineEvents,
-    KeptWorker,
-    NoLending,
-    WorkerExit,
-    WorkerSpec,
-)
+from openlaunch.engines.base import EngineError, EngineEvents, NoLending
+from openlaunch.engines.documents import Capacity, KeptWorker, WorkerExit, WorkerSpec
 from openlaunch.nodes import calls
 from openlaunch.nodes.agent_link import AgentLink, Gateway
 from openlaunch.nodes.builds import NodeBuilds

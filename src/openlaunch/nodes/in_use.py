@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from openlaunch.engines.base import EngineError, NodeInfo
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import NodeInfo
 from openlaunch.nodes import calls
 from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.node import Node

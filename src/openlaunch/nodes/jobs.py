@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import ContainerError, ContainerState, EngineError, JobSpec, NoRoom, Resources
+from openlaunch.engines.base import ContainerError, EngineError, NoRoom
+from openlaunch.engines.documents import ContainerState, JobSpec, Resources
 from openlaunch.nodes import calls
 from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.node import Node

@@ -4,7 +4,8 @@ import logging
 import secrets
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import EngineError, LogLine, LogPart
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import LogLine, LogPart
 from openlaunch.nodes import calls
 from openlaunch.nodes.agent_link import AgentLink
 from openlaunch.nodes.connections import Connections

@@ -5,7 +5,9 @@ import math
 from dataclasses import replace
 from time import time as clock
 
-from openlaunch.engines.base import Capacity, EngineError, NodeInfo, Resources, is_of_kind
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import Capacity, NodeInfo, Resources
+from openlaunch.engines.gpu_fit import is_of_kind
 from openlaunch.errors import ConfigurationError
 from openlaunch.nodes.agent_link import AgentLink
 

@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from openlaunch.engines.base import NoRoom, Resources
+from openlaunch.engines.base import NoRoom
+from openlaunch.engines.documents import Resources
 from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.node import Node
 

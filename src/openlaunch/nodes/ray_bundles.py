@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from openlaunch.engines.base import Resources
+from openlaunch.engines.documents import Resources
 
 Shape = tuple[float, int, float]
 """Cores, bytes of memory and GPUs, as Ray counts them."""

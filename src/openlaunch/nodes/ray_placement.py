@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import NoRoom, Resources
+from openlaunch.engines.base import NoRoom
+from openlaunch.engines.documents import Resources
 from openlaunch.nodes.connections import Connections
 from openlaunch.nodes.node import Node, read_nodes
 from openlaunch.nodes.placement import FewestWorkers, Placed, words

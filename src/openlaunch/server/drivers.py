@@ -10,8 +10,9 @@ from pydantic import SecretStr
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.folder import FolderArtifacts
-from openlaunch.engines.base import Engine, GpuUse
+from openlaunch.engines.base import Engine
 from openlaunch.engines.containers import ContainerEngine
+from openlaunch.engines.documents import GpuUse
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import gpu_names, gpu_use, visible_gpus
 from openlaunch.engines.images import Images

@@ -6,8 +6,9 @@ import pytest
 import uvloop
 from container_driver import IMAGE, PYTHON, container_engine
 
-from openlaunch.engines.base import JobSpec, NoRoom, Resources
+from openlaunch.engines.base import NoRoom
 from openlaunch.engines.containers import ContainerEngine, ContainerError
+from openlaunch.engines.documents import JobSpec, Resources
 from openlaunch.engines.gpus import GpuPool
 from openlaunch.engines.jobs import ContainerJobs
 from openlaunch_worker.containers import Container

@@ -5,7 +5,7 @@ from functools import wraps
 
 from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_relay import WorkerRelay
-from openlaunch.engines.base import WorkerSpec
+from openlaunch.engines.documents import WorkerSpec
 from openlaunch.nodes.calls import LEFT, NEWS
 from openlaunch.nodes.link import TOKENS
 from openlaunch_worker.frames import (

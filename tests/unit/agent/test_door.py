@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from openlaunch.agent import serve
-from openlaunch.engines.base import Capacity
+from openlaunch.engines.documents import Capacity
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import MAX_HELLO_BYTES, VERSION, Kind
 from openlaunch.server.logs import RareLog

@@ -8,7 +8,8 @@ from openlaunch.agent.held_workers import HeldWorker, HeldWorkers
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_relay import WorkerRelay
-from openlaunch.engines.base import EngineError, WorkerSpec
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import WorkerSpec
 from openlaunch.nodes.calls import Adopt
 
 

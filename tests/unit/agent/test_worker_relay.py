@@ -7,7 +7,7 @@ from shared_worker import BODY, Link, Node, Transport, in_loop
 
 from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_relay import WorkerRelay
-from openlaunch.engines.base import WorkerSpec
+from openlaunch.engines.documents import WorkerSpec
 from openlaunch.nodes.link import Kind as LinkKind
 from openlaunch_worker.frames import (
     SEAT_IDS,

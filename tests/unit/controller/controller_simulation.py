@@ -26,16 +26,8 @@ from openlaunch.controller.reports import Reports
 from openlaunch.controller.situation import Phase, Policy, Situation
 from openlaunch.controller.supervisor import Supervisor
 from openlaunch.controller.trial import Trial
-from openlaunch.engines.base import (
-    BuildOrder,
-    Capacity,
-    EngineError,
-    EngineEvents,
-    NoRoom,
-    OneMachine,
-    WorkerExit,
-    WorkerSpec,
-)
+from openlaunch.engines.base import EngineError, EngineEvents, NoRoom, OneMachine
+from openlaunch.engines.documents import BuildOrder, Capacity, WorkerExit, WorkerSpec
 from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.store import bundles, endpoints, tables
 from openlaunch.store.records import BundleRecord, CanaryRecord, EndpointRecord

@@ -4,7 +4,8 @@ import pytest
 from controller_simulation import make_spec
 
 from openlaunch.controller.gpus import Gpus, gpu_problem
-from openlaunch.engines.base import Capacity, room_for
+from openlaunch.engines.documents import Capacity
+from openlaunch.engines.gpu_fit import room_for
 
 TWO = Capacity(8, 2**33, gpus=2, free_gpus=2)
 NAMED = Capacity(8, 2**33, 2, 2, gpu_names=("Tesla T4", "Tesla T4"))

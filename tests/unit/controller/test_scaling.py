@@ -18,7 +18,7 @@ from openlaunch.controller.scaling import (
     needed_workers,
     usage_of,
 )
-from openlaunch.engines.base import Capacity
+from openlaunch.engines.documents import Capacity
 
 GIB = 2**30
 

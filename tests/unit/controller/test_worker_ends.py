@@ -5,7 +5,7 @@ import pytest
 from openlaunch.controller.roster import WorkerState
 from openlaunch.controller.situation import Phase
 from openlaunch.controller.worker_events import end_of
-from openlaunch.engines.base import KILLED_CODE, WorkerExit
+from openlaunch.engines.documents import KILLED_CODE, WorkerExit
 from openlaunch.wire.workers import WorkerEnd
 
 EXITED, KILLED = WorkerExit(0, None), WorkerExit(None, 9)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch.engines.base import is_of_kind
+from openlaunch.engines.gpu_fit import is_of_kind
 from openlaunch.engines.gpus import GpuPool
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from openlaunch.engines import log_follower
-from openlaunch.engines.base import LogPart
+from openlaunch.engines.documents import LogPart
 from openlaunch.engines.log_follower import CUT, FileFollower
 from openlaunch.engines.worker_logs import WorkerLogs
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from openlaunch.engines.base import WorkerExit
+from openlaunch.engines.documents import WorkerExit
 from openlaunch.engines.memory import FRESH_SECONDS, OomWatch, oom_kills
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from openlaunch.engines.base import LogPart
+from openlaunch.engines.documents import LogPart
 from openlaunch.engines.log_lines import log_line
 from openlaunch.engines.worker_logs import MAX_WORKER_LOGS, WorkerLogs
 

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from openlaunch.engines.base import Capacity, EngineError
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import Capacity
 from openlaunch.nodes import calls
 from openlaunch.nodes.agent_link import AgentLink
 from openlaunch.nodes.identity import ClusterIdentity

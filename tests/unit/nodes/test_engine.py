@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from openlaunch.engines.base import BuildOrder, EngineError, Resources
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import BuildOrder, Resources
 from openlaunch.errors import ConfigurationError
 from openlaunch.nodes import calls
 from openlaunch.nodes.engine import NodesEngine

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import Capacity, ContainerError, ContainerState, EngineError, NoRoom, Resources
+from openlaunch.engines.base import ContainerError, EngineError, NoRoom
+from openlaunch.engines.documents import Capacity, ContainerState, Resources
 from openlaunch.nodes import calls, jobs
 from openlaunch.nodes.jobs import NodeJobs
 from openlaunch.nodes.node import Node

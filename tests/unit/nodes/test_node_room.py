@@ -2,7 +2,7 @@
 
 import pytest
 
-from openlaunch.engines.base import Capacity, Resources
+from openlaunch.engines.documents import Capacity, Resources
 from openlaunch.nodes.node import Node
 
 

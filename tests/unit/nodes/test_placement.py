@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from openlaunch.engines.base import Capacity, NoRoom, Resources
+from openlaunch.engines.base import NoRoom
+from openlaunch.engines.documents import Capacity, Resources
 from openlaunch.nodes.node import Node
 from openlaunch.nodes.placement import FewestWorkers
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from openlaunch.engines.base import Resources
+from openlaunch.engines.documents import Resources
 from openlaunch.nodes.placement import words
 from openlaunch.nodes.ray_bundles import (
     ASKED_SECONDS,

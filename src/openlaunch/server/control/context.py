@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
-from openlaunch.engines.base import GpuUse
+from openlaunch.engines.documents import GpuUse
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
 from openlaunch.server.access.quotas import Quotas

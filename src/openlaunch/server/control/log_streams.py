@@ -6,7 +6,8 @@ from contextlib import aclosing, suppress
 
 import orjson
 
-from openlaunch.engines.base import LogFollower, LogLine, LogPart
+from openlaunch.engines.base import LogFollower
+from openlaunch.engines.documents import LogLine, LogPart
 from openlaunch.errors import TooManyRequests
 from openlaunch.turns import Turns
 from openlaunch.wire.sse import END_EVENT

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
-from openlaunch.engines.base import GpuUse
+from openlaunch.engines.documents import GpuUse
 from openlaunch.server.metrics.histograms import Histogram
 from openlaunch.server.metrics.server_counts import ServerCounts
 from openlaunch.wire.health import Check

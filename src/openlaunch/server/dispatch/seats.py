@@ -10,7 +10,7 @@ import secrets
 from typing import Protocol
 
 from openlaunch.controller.fleet import FleetEvents
-from openlaunch.engines.base import SharedWorker, Standing
+from openlaunch.engines.documents import SharedWorker, Standing
 from openlaunch.nodes.agent_link import WorkerChannel
 from openlaunch.nodes.calls import Keep, WorkerNews
 from openlaunch.nodes.slots import GatewaySlots, Want

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.controller.fleet import FleetEvents
-from openlaunch.engines.base import Standing
+from openlaunch.engines.documents import Standing
 from openlaunch.errors import Unavailable
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.callers import Caller, Callers

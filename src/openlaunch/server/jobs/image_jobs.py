@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.controller.gpus import gpu_problem
-from openlaunch.engines.base import ContainerError, ContainerState, Engine, JobSpec, NoRoom, Resources
+from openlaunch.engines.base import ContainerError, Engine, NoRoom
+from openlaunch.engines.documents import ContainerState, JobSpec, Resources
 from openlaunch.errors import Forbidden, NotFound, Unavailable, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.quotas import Quotas

@@ -2,7 +2,7 @@
 
 import pytest
 
-from openlaunch.engines.base import EnvironmentInfo
+from openlaunch.engines.documents import EnvironmentInfo
 from openlaunch.server.control.routes.environments import _response
 from openlaunch.wire.keys import ALL_OWNERS
 

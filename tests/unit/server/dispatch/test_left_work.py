@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from lanes import call, make_lane
 
-from openlaunch.engines.base import Capacity
+from openlaunch.engines.documents import Capacity
 from openlaunch.nodes import calls
 from openlaunch.nodes.agent_link import AgentLink
 from openlaunch.nodes.calls import TakenUp

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from example_bundles import IMAGE_BUNDLE, image_job
 
 from openlaunch.artifacts.folder import FolderArtifacts
-from openlaunch.engines.base import ContainerState
+from openlaunch.engines.documents import ContainerState
 from openlaunch.engines.gpus import GpuPool
 from openlaunch.engines.jobs import ContainerJobs
 from openlaunch.server.access.quotas import Quotas

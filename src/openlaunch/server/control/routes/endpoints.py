@@ -8,7 +8,7 @@ from fastapi import Query, Response
 from sqlalchemy import Connection
 
 from openlaunch.controller.events import message_of
-from openlaunch.engines.base import LogPart
+from openlaunch.engines.documents import LogPart
 from openlaunch.errors import BadRequest, NotFound
 from openlaunch.server.control.answers import InPages, InPieces, listed, pieces_of, shown, with_text
 from openlaunch.server.control.context import Context

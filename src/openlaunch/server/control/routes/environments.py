@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from openlaunch.engines.base import EnvironmentInfo
+from openlaunch.engines.documents import EnvironmentInfo
 from openlaunch.errors import NotFound
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.context import Context

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from fastapi import Request
 from prometheus_client import ProcessCollector
 
-from openlaunch.engines.base import EngineError, NodeInfo
+from openlaunch.engines.base import EngineError
+from openlaunch.engines.documents import NodeInfo
 from openlaunch.errors import Conflict, NotFound, Unavailable
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.metrics_view import times_of
