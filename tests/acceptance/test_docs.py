@@ -174,6 +174,69 @@ def test_the_tensors_of_the_documentation_come_and_go(tmp_path, monkeypatch):
     assert by_grpc.splitlines() == ["[[2.0, 4.0]]", "[[1.0, 2.0]]", "[[2.0, 3.0]]"]
 
 
+@pytest.fixture(scope="module")
+def any_server(tmp_path_factory):
+    """A server for pages that need nothing else."""
+    with LocalServer(tmp_path_factory.mktemp("any") / "data") as server:
+        yield server
+
+
+SAID = {
+    "concepts/overview": "",
+    "how-to/call-another-model": "",
+    "how-to/use-the-context": "A\nB\n50% page 2 2\n",
+    "how-to/send-your-code": "",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_the_examples_of_a_page_run(any_server, tmp_path, name):
+    assert run(script(tmp_path, f"docs/{name}.md"), any_server.data_dir) == SAID[name]
+    if name == "how-to/call-another-model":
+        assert (
+            run(["openlaunch", "predict", "search", "--args", "query=four"], any_server.data_dir) == "[4.0]\n"
+        )
+
+
+PAGES_OF_COMMANDS = {
+    "how-to/limit-tokens": "tokens_per_day 0/5000000",
+    "how-to/receive-callbacks": "https://hooks.example/openlaunch",
+    "how-to/watch-with-prometheus": "",
+    "concepts/limits": "gpus 0/-",
+}
+
+
+@pytest.mark.parametrize("name", PAGES_OF_COMMANDS)
+def test_the_commands_of_a_page_run(any_server, tmp_path, name):
+    commands = "".join(blocks(f"docs/{name}.md", "sh"))
+    environ = {
+        **os.environ,
+        "OPENLAUNCH_DATA_DIR": str(any_server.data_dir),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        ["bash", "-euc", commands], capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert PAGES_OF_COMMANDS[name] in done.stdout + done.stderr
+    if name == "how-to/watch-with-prometheus":
+        assert "OpenlaunchServerTrouble" in (tmp_path / "openlaunch-alerts.yaml").read_text()
+        assert (tmp_path / "openlaunch.key").read_text().startswith("ol_")
+
+
+NOT_RUN = {
+    "docs/how-to/run-image-jobs.md": "it needs a registry",
+    "docs/how-to/trace-with-opentelemetry.md": "it needs a collector, which test_tracing.py has",
+}
+
+
+def test_every_page_with_an_example_is_run_or_says_why_not():
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    pages = {document.relative_to(ROOT).as_posix() for document in DOCUMENTS if blocks(document, "python")}
+    of_lists = {f"docs/tutorials/{name}.md" for name in TUTORIALS} | {f"docs/{name}.md" for name in SAID}
+    assert {page for page in pages - of_lists - NOT_RUN.keys() if f'{page}"' not in tests} == set()
+
+
 def test_the_functions_of_the_documentation_run_without_a_server(tmp_path):
     page = "docs/how-to/develop-a-function.md"
     (tmp_path / "app.py").write_text(blocks(page, "python")[0])
