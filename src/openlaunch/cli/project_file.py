@@ -13,6 +13,7 @@ from openlaunch.errors import ConfigurationError
 from openlaunch.wire.keywords import KEYWORD_HELP
 
 FILE = "openlaunch.toml"
+MAX_BYTES = 1024 * 1024
 _IN_PYPROJECT = "pyproject.toml"
 _TOP = ("name", "env", "secrets", "endpoints", "bundles")
 _NOT_IN_FILES = ("fn", "name", "wait", "timeout", "on_status", "show_progress", "settings", "reset")
@@ -44,10 +45,7 @@ class Project:
 def read_project(given: Path | None) -> Project:
     """Read the file that is given, or the one of this folder. Raise ConfigurationError where it can't be used."""
     path = _found(given)
-    try:
-        document = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path} can't be read: {error}") from None
+    document = _document(path)
     if path.name == _IN_PYPROJECT:
         document = document.get("tool", {}).get("openlaunch", {})
     _check_keys(path, "", document, _TOP)
@@ -61,15 +59,28 @@ def read_project(given: Path | None) -> Project:
 def _found(given: Path | None) -> Path:
     if given is not None:
         return given
-    if Path(FILE).exists():
+    if Path(FILE).is_file():  # nobody writes into a pipe of somebody else's folder
         return Path(FILE)
     pyproject = Path(_IN_PYPROJECT)
-    if pyproject.exists() and "openlaunch" in tomllib.loads(pyproject.read_text()).get("tool", {}):
+    if pyproject.is_file() and "openlaunch" in _document(pyproject).get("tool", {}):
         return pyproject
     raise ConfigurationError(
         f"there is no {FILE} in {Path.cwd()}, and no [tool.openlaunch] in a pyproject.toml: `openlaunch init` writes "
         "one"
     )
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ConfigurationError(f"{path} has over {MAX_BYTES:,} bytes, which is the limit")
+        return tomllib.loads(data.decode())
+    except RecursionError:
+        raise ConfigurationError(f"{path} can't be read: it is nested too deep") from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} can't be read: {error}") from None
 
 
 def _entries(path: Path, what: str, document: dict[str, Any]) -> list[Entry]:

@@ -15,6 +15,7 @@ from openlaunch.cli.targets import load_functions
 from openlaunch.client.client import LaunchClient
 from openlaunch.client.models import differences
 from openlaunch.client.operations import deploy, endpoints, llm
+from openlaunch.client.packing.zips import files_of
 from openlaunch.errors import NotFound
 from openlaunch.wire.keywords import DEFAULTS
 
@@ -145,7 +146,7 @@ def _step(name: str, is_new: bool, of: str, changes: list[str], run: Callable[[]
 def _digest(entry: Entry) -> str:
     """Return a digest of a bundle's keywords, and of the files that go along."""
     found = hashlib.sha256(json.dumps(entry.values, sort_keys=True, default=str).encode())
-    for base in entry.values.get("base_paths", ()):
-        for path in sorted(each for each in Path(base).rglob("*") if each.is_file()):
-            found.update(f"{path}\0".encode() + path.read_bytes())
+    if base_paths := entry.values.get("base_paths"):
+        for name, path in sorted(files_of(base_paths).items()):
+            found.update(f"{name}\0".encode() + path.read_bytes())
     return found.hexdigest()

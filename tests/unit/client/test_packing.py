@@ -400,3 +400,9 @@ def test_a_process_that_is_forked_while_another_thread_packs_can_pack(tmp_path):
     program.write_text(PACKS_IN_A_CHILD)
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
     assert done.stdout == "7\n", done.stderr
+
+
+def test_a_folder_of_too_many_files_is_refused_while_it_is_looked_through(project, monkeypatch):
+    monkeypatch.setattr(zips, "MAX_ENTRIES", 1)
+    with pytest.raises(BundleError, match="more than 1 files"):
+        pack_directories([project])

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
-from openlaunch.client.packing.folders import SKIPPED
+from openlaunch.client.packing.folders import MAX_ENTRIES, SKIPPED
 from openlaunch.errors import BundleError
 
 MAX_BUNDLE_BYTES = 1024**3
@@ -15,9 +15,14 @@ MAX_DEFLATED = 1 << 22
 
 
 def pack_directories(base_paths: Sequence[str | Path]) -> bytes:
-    """Zip directories, each under its own name; the same files give the same bytes.
+    """Zip directories, each under its own name; the same files give the same bytes. Raises as `files_of` does."""
+    return zipped(files_of(base_paths))
 
-    Raises BundleError when a path is not a directory, two have the same name, or all is too large.
+
+def files_of(base_paths: Sequence[str | Path]) -> dict[str, Path]:
+    """Return the files of directories by their names in a bundle.
+
+    Raises BundleError when a path is not a directory, two have the same name, or all is too much.
     """
     if not base_paths:
         raise BundleError("base_paths is empty: name at least one directory")
@@ -28,10 +33,14 @@ def pack_directories(base_paths: Sequence[str | Path]) -> bytes:
                 if name in files:
                     raise BundleError(f"{files[name]} and {path} would both be {name} in the bundle")
                 files[name] = path
+                if len(files) > MAX_ENTRIES:
+                    raise BundleError(
+                        f"there are more than {MAX_ENTRIES:,} files, the last is {path}: name less"
+                    )
         total = sum(path.stat().st_size for path in files.values())
     if total > MAX_BUNDLE_BYTES:
         raise BundleError(f"the directories hold {total} bytes, the limit is {MAX_BUNDLE_BYTES}")
-    return zipped(files)
+    return files
 
 
 def _files_in(base: Path) -> Iterator[tuple[str, Path]]:
