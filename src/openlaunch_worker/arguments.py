@@ -1,6 +1,7 @@
 """Makes what a function's annotations name of the JSON that a request has for it."""
 
 import datetime as dt
+import json
 import re
 import sys
 import types
@@ -22,7 +23,8 @@ from enum import Enum
 from typing import Any, Final
 
 from openlaunch_worker import times
-from openlaunch_worker.binaries import Misfit, binary_maker
+from openlaunch_worker.binaries import Misfit, binary_maker, name_of
+from openlaunch_worker.by_pydantic import is_encoded, is_marked, validator_of
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import InvalidInput, one_line
 from openlaunch_worker.fetch import Transfer
@@ -154,6 +156,8 @@ class Makers:
 
     def of(self, kind: Any) -> Make | None:
         """Return what makes values of a type; None where those of JSON are values of it, or it is not known."""
+        if is_marked(kind):
+            return self._of_marked(kind)
         if (made := binary_maker(kind)) is not None:
             return made
         if is_name(kind):
@@ -173,7 +177,40 @@ class Makers:
             return _of_mapping(_of_key(self, inner[0]), self.of(inner[1])) if len(inner) == 2 else None
         if origin in _COLLECTIONS:
             return self._of_collection(origin, inner)
-        return _of_class(origin)
+        return self._of_model(origin) if hasattr(origin, "model_validate") else _of_class(origin)
+
+    def _of_marked(self, kind: Any) -> Make:
+        """Return what has pydantic make a value; of a file, an image or an array, it gets that."""
+        inner = typing.get_args(kind)[0]
+        prepare = self.of(inner) if holds_binary(inner) and not is_encoded(kind) else None
+        validate = validator_of(kind)
+
+        def make(value: Any) -> Any:
+            if prepare is not None:
+                value = prepare(value)
+            try:
+                return validate(value.read() if prepare is None and isinstance(value, File) else value)
+            except (ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
+                if (misfit := _of_model(error)) is None:
+                    raise Misfit(one_line(error)) from None
+                raise Misfit(misfit.reason, *misfit.path[1:]) from None
+
+        return make
+
+    def _of_model(self, kind: Any) -> Make:
+        """Return what makes a model of pydantic's, whose files, images and arrays are made here."""
+        key = kind, ()
+        if key not in self._of_records:
+            self._of_records[key] = lambda value: self._of_records[key](value)
+            makers: dict[str, Make] = {}
+            for name, field in kind.model_fields.items():
+                hint: Any = field.annotation
+                make = self.of(typing.Annotated[(hint, *field.metadata, "")]) if holds_binary(hint) else None
+                if make is not None:
+                    each = _or_as_it_is(make) if holds_binary(hint, only=("bytes",)) else make
+                    makers |= dict.fromkeys(_names_of(name, field), each)
+            self._of_records[key] = _of_model_fields(kind, makers)
+        return self._of_records[key]
 
     def _of_name(self, name: Any) -> Make | None:
         """Return what makes values of what a `type` statement names, which may be within itself."""
@@ -190,7 +227,7 @@ class Makers:
 
     def _of_union(self, kinds: Sequence[Any]) -> Make | None:
         """Return what makes a value of the first type that it fits, after those that JSON has."""
-        makers = [found for each in kinds if (found := self.of(each)) is not None]
+        makers = [found for each in kinds if (found := self._of_choice(each)) is not None]
         as_is = tuple(origin for _, origin, _ in map(taken_apart, kinds) if origin in _JSON)
 
         def make(value: Any) -> Any:
@@ -202,11 +239,15 @@ class Makers:
                     return each(value)
                 except Misfit as misfit:
                     misfits.append(misfit)
-            raise misfits[-1]
+            raise _of_all(misfits)
 
         if len(makers) < 2:
             return makers[0] if makers and not as_is else make if makers else None
         return _once(make)
+
+    def _of_choice(self, kind: Any) -> Make | None:
+        """Return what makes a value of one of several types: it refuses what is of another one."""
+        return _only_whole if taken_apart(kind)[1] is int and not is_marked(kind) else self.of(kind)
 
     def _of_collection(self, kind: Any, inner: tuple[Any, ...]) -> Make | None:
         if kind is tuple and inner and inner[-1] is not Ellipsis:
@@ -235,6 +276,13 @@ class Makers:
                 _of_named_tuple(kind, makers) if issubclass(kind, tuple) else _of_fields(makers, kind)
             )
         return self._of_records[key]
+
+
+def _of_all(misfits: Sequence[Misfit]) -> Misfit:
+    """Return what says why a value fits none of several types."""
+    if len({misfit.path for misfit in misfits}) > 1:
+        return misfits[-1]
+    return Misfit("; or ".join(dict.fromkeys(misfit.reason for misfit in misfits)), *misfits[0].path)
 
 
 def _once(make: Make) -> Make:
@@ -321,9 +369,61 @@ def hints_of(kind: Any) -> dict[str, Any]:
     return {name: hint for name, hint in hints.items() if name in taken} | only_taken
 
 
+def holds_binary(kind: Any, *, only: Collection[str] | None = None, within: Set[Any] = frozenset()) -> bool:
+    """Return whether a file, an image or an array is in values of a type, at any depth; with `only`, one of these.
+
+    A path is none: within a model, it is text. `within` are the classes that it is part of.
+    """
+    kind, origin, inner = taken_apart(kind)
+    if (name := name_of(origin)) is not None:
+        return name != "path" if only is None else name in only
+    if origin in within:
+        return False
+    if hasattr(origin, "model_fields"):
+        inner = (*inner, *(field.annotation for field in origin.model_fields.values()))
+    elif is_record(origin):
+        inner = (*inner, *hints_of(origin).values())
+    return any(holds_binary(each, only=only, within={*within, origin}) for each in inner)
+
+
+def _names_of(name: str, field: Any) -> Iterable[str]:
+    """Return the names that a field of a model may have in JSON."""
+    aliases = field.validation_alias, field.alias
+    choices = (each for alias in aliases for each in getattr(alias, "choices", (alias,)))
+    return [name, *(each for each in choices if isinstance(each, str))]
+
+
+def _or_as_it_is(make: Make) -> Make:
+    """Have pydantic say what it makes of a text that is not a file, for a field with bytes."""
+
+    def made(value: Any) -> Any:
+        try:
+            return make(value)
+        except Misfit:
+            return value
+
+    return made
+
+
+def _of_model_fields(kind: Any, makers: Mapping[str, Make]) -> Make:
+    is_root = "root" in makers and getattr(kind, "__pydantic_root_model__", False)
+
+    def make(value: Any) -> Any:
+        if is_root:
+            value = makers["root"](value)
+        elif makers and isinstance(value, dict):
+            value = _each(makers, value)
+        try:
+            return kind.model_validate(value)
+        except ValueError:
+            if makers:
+                raise
+            return kind.model_validate_json(json.dumps(value))  # where it is strict, a date in JSON is a text
+
+    return _guarded(kind, make)
+
+
 def _of_class(kind: type) -> Make | None:
-    if (validate := getattr(kind, "model_validate", None)) is not None:
-        return _guarded(kind, validate)
     if issubclass(kind, Enum):
         return _guarded(kind, kind)
     if kind.__module__ in _OF_TEXT and kind is getattr(sys.modules.get(kind.__module__), kind.__name__, None):
@@ -331,7 +431,7 @@ def _of_class(kind: type) -> Make | None:
     return None
 
 
-_OF_TEXT: Final = ("decimal", "uuid", "ipaddress", "zoneinfo")
+_OF_TEXT: Final = ("decimal", "uuid", "ipaddress", "zoneinfo", "fractions")
 """Modules of the standard library whose classes are made of a text."""
 
 
@@ -351,7 +451,7 @@ def _guarded(kind: Any, make: Make) -> Make:
     def guarded(value: Any) -> Any:
         try:
             return make(value)
-        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError, re.error) as error:
             raise _of_model(error) or Misfit(f"it is not {kind.__name__}: {one_line(error)}") from None
 
     return guarded
@@ -468,9 +568,17 @@ def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
+def _only_whole(value: Any) -> int:
+    whole = _whole(value)
+    if type(whole) is not int:
+        raise Misfit(f"it is {type(value).__name__}, a whole number is needed")
+    return whole
+
+
 _SIMPLE: Final[dict[Any, Make]] = {
     int: _whole,
     complex: _guarded(complex, complex),
+    re.Pattern: _guarded(re.Pattern, re.compile),
     dt.datetime: _guarded(dt.datetime, times.read_datetime),
     dt.date: _guarded(dt.date, times.read_date),
     dt.time: _guarded(dt.time, times.read_time),

@@ -155,7 +155,8 @@ class Arrays:
         except MemoryError:
             raise
         except Exception as error:
-            raise Misfit(f"{self._needed()} is needed: {one_line(error)}") from None
+            reason = error.reason if isinstance(error, Misfit) else one_line(error)
+            raise Misfit(f"{self._needed()} is needed: {reason}") from None
         is_bits = self._as_tensor and is_bf16(value)
         if not self._has_dtype(numpy, array, is_bits=is_bits) or not self._has_shape(array):
             came = BF16 if is_bits else array.dtype

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import importlib
 import mimetypes
 import re
 import shutil
@@ -55,6 +56,11 @@ class File:
 
     def __repr__(self) -> str:
         return f"File(name={self.name!r}, media_type={self.media_type!r})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Have models of pydantic's hold files without `arbitrary_types_allowed`."""
+        return importlib.import_module("pydantic_core.core_schema").is_instance_schema(cls)
 
     def read(self) -> bytes:
         """Return the bytes."""

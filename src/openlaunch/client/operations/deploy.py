@@ -17,7 +17,7 @@ from openlaunch.client.effects import Flow, takes_owner, work
 from openlaunch.client.models import ModelEndpoint, changes_between, differences
 from openlaunch.client.operations import bundles, endpoints
 from openlaunch.client.packing.callables import pack_callables, python_version
-from openlaunch.client.packing.documents import pack_schemas
+from openlaunch.client.packing.documents import pack_schemas, without_json
 from openlaunch.client.packing.interface import interface_of, made_fields, made_types
 from openlaunch.client.packing.large_values import large_values
 from openlaunch.client.progress import StatusLine
@@ -248,7 +248,7 @@ def _prepared(
         "app_config": app_config,
     }
     if request_schema is None:
-        for why in interface.unread:
+        for why in (*interface.unread, *without_json(interface)):
             log.warning("%s; the function gets what JSON has", why)
     elif not batches and inspect.isclass(request_schema) and issubclass(request_schema, BaseModel):
         check_schema_fits(fn, request_schema, has_model=load_model_fn is not None)

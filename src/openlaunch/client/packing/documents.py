@@ -1,9 +1,12 @@
 """The JSON documents of a bundle: its schemas and its app_config."""
 
+import functools
 import inspect
 import json
+import operator
 import sys
 from collections.abc import Iterator, Mapping
+from enum import Flag
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, ClassVar, NotRequired, Required, get_origin, get_type_hints, is_typeddict
@@ -58,8 +61,9 @@ def pack_schemas(request: Given, response: Given, *, checked: bool = True) -> by
     given = {"RequestSchema": request, "ResponseSchema": response}
     # All at once, so that two models of one name have two names.
     types = [each for name, one in given.items() for each in _types_of(name, one)]
+    generator = _GeneratorOfMade if isinstance(request, Interface) else _Generator
     made, definitions = TypeAdapter.json_schemas(
-        types, ref_template="#/components/schemas/{model}", schema_generator=_Generator
+        types, ref_template="#/components/schemas/{model}", schema_generator=generator
     )
     schemas = {key: schema["prefixItems"][0] for (key, _), schema in made.items()}
     document = dict(definitions.get("$defs", {}))
@@ -131,6 +135,22 @@ def _marked(hint: Any, *, is_required: bool) -> Any:
     return Required[hint] if is_required else NotRequired[hint]
 
 
+def without_json(interface: Interface) -> list[str]:
+    """Return a sentence for each parameter of a type of which JSON has no values, such as a function."""
+    known = [why.partition(":")[0] for why in interface.unread]
+    given = [each for each in (interface.parameters or {}).values() if each.name not in known]
+    return [
+        f"{one.name}: no value of {_shown(one.annotation)} can be written in JSON"
+        for one in given
+        if not any(one.annotation is each for each in _ANYTHING)
+        and not _is_understood(one.annotation, "validation")
+    ]
+
+
+def _shown(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_origin(kind) else str(kind)
+
+
 def _is_understood(kind: Any, mode: JsonSchemaMode) -> bool:
     """Return whether a schema can be made of an annotation, which may be anything."""
     if kind in (NONE, Any):
@@ -142,6 +162,7 @@ def _is_understood(kind: Any, mode: JsonSchemaMode) -> bool:
     return True
 
 
+_ANYTHING = (NONE, Any, object)
 _EMPTY = (list, dict, set, frozenset, tuple)
 _WHOLE = r"^\s*[-+]?[0-9][0-9_]*(\.0*)?\s*$"
 _DECIMAL = r"^\s*[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?\s*$"
@@ -192,6 +213,78 @@ class _Generator(GenerateJsonSchema):
 
     def bytes_schema(self, schema: Any) -> dict[str, Any]:
         return _of_binary("bytes")
+
+    def enum_schema(self, schema: Any) -> dict[str, Any]:
+        """Have several members of a Flag together be a value, too."""
+        made = super().enum_schema(schema)
+        if issubclass(schema["cls"], Flag) and made.get("type") == "integer":
+            every = functools.reduce(operator.or_, made.pop("enum"), 0)
+            made |= {"minimum": 0, "maximum": every}
+        return made
+
+
+class _GeneratorOfMade(_Generator):
+    """Makes schemas of values that the worker makes by their types, which takes all that pydantic takes."""
+
+    _takes_anything = False
+
+    def model_schema(self, schema: Any) -> dict[str, Any]:
+        """Have a field be there under any of its names."""
+        made = super().model_schema(schema)
+        model, properties = schema["cls"], made.get("properties")
+        if self.mode != "validation" or not properties:
+            return made
+        for name, field in model.model_fields.items():
+            shown, *others = self._names(model, name, field, properties)
+            for each in others:
+                properties.setdefault(each, properties[shown])
+            if others and shown in made.get("required", ()):
+                made["required"] = [each for each in made["required"] if each != shown]
+                choices = [{"required": [each]} for each in (shown, *others)]
+                made.setdefault("allOf", []).append({"anyOf": choices})
+        return made
+
+    def _names(self, model: Any, name: str, field: Any, properties: Mapping[str, Any]) -> list[str]:
+        """Return the names under which a field may be given, that which the schema has first."""
+        by_name = any(model.model_config.get(each) for each in ("populate_by_name", "validate_by_name"))
+        alias = field.validation_alias or field.alias
+        choices = getattr(alias, "choices", (alias,))
+        names = [each for each in choices if isinstance(each, str)] + [name] * (by_name or alias is None)
+        shown = next((each for each in (*names, name) if each in properties), name)
+        return (
+            [shown, *dict.fromkeys(each for each in names if each != shown)]
+            if shown in properties
+            else [name]
+        )
+
+    def function_before_schema(self, schema: Any) -> dict[str, Any]:
+        return self._unless_own(schema, super().function_before_schema(schema))
+
+    def function_wrap_schema(self, schema: Any) -> dict[str, Any]:
+        return self._unless_own(schema, super().function_wrap_schema(schema))
+
+    def function_plain_schema(self, schema: Any) -> dict[str, Any]:
+        if self._is_own(schema) and not schema.get("json_schema_input_schema"):
+            return {}
+        return super().function_plain_schema(schema)
+
+    def _unless_own(self, schema: Any, made: dict[str, Any]) -> dict[str, Any]:
+        """Have a value be anything that a validator of the user's own sees first."""
+        if not self._is_own(schema) or schema.get("json_schema_input_schema"):
+            return made
+        self._takes_anything = True
+        return {"anyOf": [made, {}]}
+
+    def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
+        """Have a value be of several of its types, where one of them may be anything."""
+        made = super().tagged_union_schema(schema)
+        if self._takes_anything and "oneOf" in made:
+            made["anyOf"] = made.pop("oneOf")
+        return made
+
+    def _is_own(self, schema: Any) -> bool:
+        module = getattr(schema["function"]["function"], "__module__", None) or ""
+        return self.mode == "validation" and not module.startswith("pydantic")
 
 
 def _of_binary(name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from openlaunch.client.packing.checker_imports import names_for_checkers
 from openlaunch.client.packing.decorators import signature_of, supplied_to
 from openlaunch_worker.arguments import OTHERS, Makers, hints_of, is_binary, is_record, taken_apart
 from openlaunch_worker.binaries import name_of
+from openlaunch_worker.by_pydantic import ByPydantic, needs_pydantic
 from openlaunch_worker.context import Context, is_context
 from openlaunch_worker.files import Shape
 from openlaunch_worker.generics import filled_in, is_name, unnamed
@@ -229,15 +230,12 @@ def made_types(interface: Interface, *, of_request: bool = True) -> dict[str, An
     """
     makers = Makers()
     parameters = interface.parameters or {} if of_request else {}
-    # Metadata of other libraries is left out, which a worker may not have and does not read.
-    made = {
-        name: rebuilt(parameter.annotation, keep=_is_ours)
-        for name, parameter in parameters.items()
-        if _is_made(makers, parameter.annotation)
-    }
-    if interface.parameters is not None and of_request and _is_made(makers, interface.others):
+    types_of = {name: _for_worker(parameter.annotation) for name, parameter in parameters.items()}
+    made = {name: kind for name, kind in types_of.items() if _is_made(makers, kind)}
+    others = _for_worker(interface.others)
+    if interface.parameters is not None and of_request and _is_made(makers, others):
         # What has a name of its own is not among the others.
-        made = dict.fromkeys(parameters, Any) | made | {OTHERS: rebuilt(interface.others, keep=_is_ours)}
+        made = dict.fromkeys(parameters, Any) | made | {OTHERS: others}
     return made if interface.context is None else made | {interface.context: Context}
 
 
@@ -260,7 +258,7 @@ def made_fields(takes: dict[str, Any]) -> dict[Any, dict[str, Any]]:
         todo += inner
         if not is_record(kind) or kind in found:
             continue
-        hints = {name: rebuilt(hint, keep=_is_ours) for name, hint in hints_of(kind).items()}
+        hints = {name: _for_worker(hint) for name, hint in hints_of(kind).items()}
         found[kind] = {name: hint for name, hint in hints.items() if _is_open(hint) or _is_made(makers, hint)}
         todo += found[kind].values()
     return found
@@ -271,6 +269,19 @@ def _is_open(hint: Any) -> bool:
     return isinstance(hint, typing.TypeVar) or bool(getattr(hint, "__parameters__", ()))
 
 
+def _for_worker(kind: Any) -> Any:
+    """Return a type as a worker gets it.
+
+    Metadata of other libraries is left out, which a worker may not have and does not read. A type whose values only
+    pydantic can make keeps its own, and is marked.
+    """
+    return rebuilt(kind, keep=_is_ours, whole=_marked)
+
+
+def _marked(kind: Any) -> Any:
+    return typing.Annotated[kind, ByPydantic()] if needs_pydantic(kind) else None
+
+
 def _is_ours(metadata: Any) -> bool:
     return type(metadata).__module__.startswith("openlaunch_worker")
 
@@ -279,11 +290,15 @@ def rebuilt(
     kind: Any,
     leaf: Callable[[Any], Any] = lambda kind: kind,
     keep: Callable[[Any], bool] = lambda metadata: True,
+    whole: Callable[[Any], Any] = lambda kind: None,
 ) -> Any:
     """Return a type with what `leaf` gives in place of each class, and of metadata what is to be kept.
 
-    An array of a type of values, as `numpy.typing.NDArray` has it, is one class.
+    An array of a type of values, as `numpy.typing.NDArray` has it, is one class. What `whole` gives for a type stands
+    in place of it, and of what is within.
     """
+    if (instead := whole(kind)) is not None:
+        return instead
     named = unnamed(kind)
     if name_of(typing.get_origin(named) or named) is not None:
         return leaf(named)
@@ -292,9 +307,9 @@ def rebuilt(
         return leaf(kind)
     if origin is typing.Annotated:
         kept = tuple(filter(keep, inner[1:]))
-        made = rebuilt(inner[0], leaf, keep)
+        made = rebuilt(inner[0], leaf, keep, whole)
         return typing.Annotated[(made, *kept)] if kept else made
-    parts = tuple(rebuilt(each, leaf, keep) for each in inner)
+    parts = tuple(rebuilt(each, leaf, keep, whole) for each in inner)
     if origin in (typing.Union, types.UnionType):
         return typing.Union[parts]  # noqa: UP007 -- made of any number
     return (

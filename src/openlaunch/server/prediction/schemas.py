@@ -226,20 +226,37 @@ def _compiled(document: dict[str, Any]) -> jsonschema_rs.Validator:
 def _told(error: jsonschema_rs.ValidationError) -> tuple[jsonschema_rs.ValidationError, str]:
     """Return the error that says most of a value that fits no type of a union, and a message.
 
-    That is the error of the one type that is meant, as of an object or null where an object came. Where none is, the
-    message has what each type needs.
+    That is the error of the one type that is meant, as of an object or null where an object came, or of the object
+    whose field says which one it is. Where none is, the message has what each type needs.
     """
-    while isinstance(error.kind, _KIND.AnyOf):
-        each = [alternative[0] for alternative in error.kind.context if alternative]
-        meant = [one for one in each if not _is_of_another_type(one, error)]
+    while isinstance(error.kind, _KIND.AnyOf | _KIND.OneOfNotValid):
+        each = [alternative for alternative in error.kind.context if alternative]
+        right = [one for one in each if not any(_is_of_another_type(e, error) for e in one)]
+        meant = [one for one in right if not any(_is_of_another_kind(e, error) for e in one)]
         if len(meant) != 1:
-            return error, "; or ".join(dict.fromkeys(one.message for one in meant or each)) or error.message
-        [error] = meant
+            firsts = [_of_kind(one, error) for one in meant or right or each]
+            places = {tuple(one.instance_path) for one in firsts}
+            at = firsts[0] if len(places) == 1 and firsts else error
+            return at, "; or ".join(dict.fromkeys(one.message for one in firsts)) or error.message
+        error = meant[0][0]
     return error, error.message
+
+
+def _of_kind(
+    errors: list[jsonschema_rs.ValidationError], whole: jsonschema_rs.ValidationError
+) -> jsonschema_rs.ValidationError:
+    """Return the error of the field that says which type an object is, or else the first one."""
+    return next((one for one in errors if _is_of_another_kind(one, whole)), errors[0])
 
 
 def _is_of_another_type(one: jsonschema_rs.ValidationError, whole: jsonschema_rs.ValidationError) -> bool:
     return isinstance(one.kind, _KIND.Type) and list(one.instance_path) == list(whole.instance_path)
+
+
+def _is_of_another_kind(one: jsonschema_rs.ValidationError, whole: jsonschema_rs.ValidationError) -> bool:
+    """Return whether a value is not of a type because a field has another constant."""
+    is_constant = isinstance(one.kind, _KIND.Constant | _KIND.Enum)
+    return is_constant and len(one.instance_path) == len(whole.instance_path) + 1
 
 
 def _bounded(message: str) -> str:

@@ -94,6 +94,22 @@ class TestRequests:
         assert error["loc"] == ["body", "args", "x", *path]
         assert str(error["msg"]).startswith(message)
 
+    @pytest.mark.parametrize(
+        ("value", "path", "message"),
+        [
+            ({"kind": "cat", "lives": "q"}, ["lives"], '"q" is not of type'),
+            ({"kind": "cow"}, ["kind"], '"cat" was expected; or "dog" was expected'),
+            ({"lives": 1}, ["kind"], '"kind" is a required property'),
+        ],
+    )
+    def test_of_a_union_with_a_discriminator_the_field_is_named(self, value, path, message):
+        cat = {"properties": {"kind": {"const": "cat"}, "lives": {"type": "integer"}}, "required": ["kind"]}
+        dog = {"properties": {"kind": {"const": "dog"}}, "required": ["kind"]}
+        schema = {"properties": {"x": {"oneOf": [cat, dog], "discriminator": {"propertyName": "kind"}}}}
+        (error,) = errors_of({"x": value}, {"RequestSchema": schema})
+        assert error["loc"] == ["body", "args", "x", *path]
+        assert str(error["msg"]).startswith(message)
+
     def test_every_error_is_named_up_to_a_bound(self):
         assert len(errors_of({"items": [{"price": "much"}]})) == 2
         assert len(errors_of({"name": "x", "items": [{}] * 1000})) == MAX_ERRORS
