@@ -72,13 +72,15 @@ def deploy(
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="Files of --code-dir that go along beside Python files, such as '*.json'; several times.  "
-            "[default: all]",
+            help="Files of --code-dir that go along beside Python files, such as '*.json'; may be given "
+            "several times.  [default: all]",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Files that stay behind, such as 'data/'; several times."),
+        typer.Option(
+            metavar="PATTERN", help="Files that stay behind, such as 'data/'; may be given several times."
+        ),
     ] = None,
     check_types: Annotated[
         bool, typer.Option(help="Whether arguments have to fit the function's annotations.")

@@ -58,7 +58,8 @@ def deploy_llm(
     sleeps: Annotated[
         bool,
         typer.Option(
-            "--sleeps", help="Sleep while others need the GPUs, by vLLM's routes for that, and do not end."
+            "--sleeps",
+            help="Have workers sleep while others need their GPUs, in place of ending; vLLM can do that.",
         ),
     ] = False,
     wait: Wait = True,

@@ -23,6 +23,10 @@ Prune = Annotated[
         "--prune", help="Delete the endpoints that the file has made before, and does not name now."
     ),
 ]
+PruneToo = Annotated[
+    bool,
+    typer.Option("--prune", help="Show also which endpoints `apply --prune` would delete."),
+]
 
 _EXAMPLE = """\
 # What this folder serves: `openlaunch diff` shows what `openlaunch apply` would change.
@@ -60,7 +64,7 @@ def init() -> None:
     note("try it: openlaunch run app.py:greet; then openlaunch diff, and openlaunch apply")
 
 
-def diff(context: typer.Context, file: File = None, prune: Prune = False, as_json: Json = False) -> None:
+def diff(context: typer.Context, file: File = None, prune: PruneToo = False, as_json: Json = False) -> None:
     """Show what `apply` would change; nothing is changed."""
     _go_through(context, read_project(file), prune=prune, changing=False, as_json=as_json)
 

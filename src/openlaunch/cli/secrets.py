@@ -78,7 +78,8 @@ def delete_secret(context: typer.Context, name: Name) -> None:
 def rotate_secrets(context: typer.Context, as_json: Json = False) -> None:
     """Encrypt everybody's secrets with a new key, for admins.
 
-    Where the server has its keys from OPENLAUNCH_SECRETS_KEY, give it the new key before the old one first.
+    Where OPENLAUNCH_SECRETS_KEY has the server's keys, first write the new key before the old one there, and restart
+    the server.
     """
     with connect(context) as client:
         count = client.rotate_secrets()

@@ -22,7 +22,7 @@ def create_subscription(
         list[str] | None,
         typer.Option(
             help="endpoint_failed, endpoint_recovered, queue_old, queue_caught_up or batch_job_ended; "
-            "repeatable.  [default: all of them]"
+            "may be given several times.  [default: all of them]"
         ),
     ] = None,
     as_json: Json = False,

@@ -225,7 +225,9 @@ def list_tasks(
     failed: Annotated[bool, typer.Option("--failed", help="The same as --status FAILURE.")] = False,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Only tasks of endpoints with this label. Repeatable."),
+        typer.Option(
+            metavar="KEY=VALUE", help="Only tasks of endpoints with this label; may be given several times."
+        ),
     ] = None,
     since: Annotated[
         str | None,

@@ -37,6 +37,9 @@ _PATTERNS = {
     "^[^=]+=": "NAME=VALUE is needed",
 }
 
+MAX_GIVEN = 60
+"""Characters of a value that are repeated."""
+
 _OBJECT = "an object of names and values is needed"
 _KINDS = {
     "missing": "it is missing",
@@ -69,11 +72,20 @@ _BOUNDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def said(error: Mapping[str, Any]) -> str:
-    """Return what is wrong in plain words, without the field's name and without the value that was given.
+    """Return what is wrong in plain words, without the field's name.
+
+    The value that was given may be a secret in the wrong place. It is repeated for a parameter of a URL alone.
 
     Args:
         error: one of `ValidationError.errors()`.
     """
+    given = error.get("input")
+    if error.get("loc", ())[:1] == ("query",) and isinstance(given, str):
+        return f"{given[:MAX_GIVEN]!r} came, {_needed(error)}"
+    return _needed(error)
+
+
+def _needed(error: Mapping[str, Any]) -> str:
     kind = error["type"]
     if kind in _BOUNDS:
         return _BOUNDS[kind](error["ctx"])

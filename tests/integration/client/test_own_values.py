@@ -74,16 +74,20 @@ def test_what_is_replaced_is_replaced_where_other_modules_have_imported_it(tmp_p
         from config import settings as chosen
         class Service:
             def __init__(self): self.chosen = config.settings
+            first = chosen
+            def method(self, a=1, one=chosen): return one
         service = Service()
+        def default(one=chosen, *, other=chosen, more=None): return one is other is chosen and more is None
         def seen():
-            same = chosen is config.settings is service.chosen, NAMES is config.NAMES
-            return [chosen.debug, LIMIT, LATER, sorted(NAMES), *same]
+            same = chosen is config.settings is service.chosen, NAMES is config.NAMES, default()
+            kept = Service.first is service.method() is chosen
+            return [chosen.debug, LIMIT, LATER, sorted(NAMES), *same, kept]
         """
     at_home = run(write(tmp_path, {"script.py": script, "config.py": config, "core.py": core}), "script.py")
     with Worker((tmp_path / "out").read_bytes()) as worker:
         worker.ready()
-        assert worker.value() == [True, 9, 5, ["a", "b"], True, True]
-    assert at_home.strip() == str([True, 9, 5, ["a", "b"], True, True])
+        assert worker.value() == [True, 9, 5, ["a", "b"], True, True, True, True]
+    assert at_home.strip() == str([True, 9, 5, ["a", "b"], True, True, True, True])
 
 
 PUT_TOGETHER = """

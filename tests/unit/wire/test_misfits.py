@@ -73,3 +73,9 @@ def test_each_pattern_of_a_setting_or_a_route_has_words():
     for pattern in known:
         error = {"type": "string_pattern_mismatch", "ctx": {"pattern": pattern}, "msg": ""}
         assert said(error)
+
+
+def test_the_value_of_a_parameter_of_a_url_is_repeated_and_no_other():
+    error = {"type": "enum", "input": "FAILD", "ctx": {"expected": "'FAILURE' or 'SUCCESS'"}}
+    assert said({**error, "loc": ("query", "status")}) == "'FAILD' came, 'FAILURE' or 'SUCCESS' is needed"
+    assert said({**error, "loc": ("body", "status")}) == "'FAILURE' or 'SUCCESS' is needed"

@@ -71,18 +71,38 @@ def _imported_elsewhere(found: list[Registration], names: list[str]) -> list[Reg
                     and (not is_plain(one) or (not inner and name == key))
                 }
                 copies += [(other, inner, same)] if same else []
+            if not is_plain(set_here):
+                copies += _as_defaults(set_here, value, names)
     return copies
 
 
 def _holders(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...], dict[str, Any]]]:
-    """Give what modules and the objects of their classes hold, with the way there."""
+    """Give what modules, their classes and the objects of these hold, with the way there."""
     for name in names:
         held = getattr(sys.modules.get(name), "__dict__", {})
         yield name, (), held
         for attribute, value in list(held.items()):
-            inner = getattr(value, "__dict__", None) if type(value).__module__ in names else None
-            if type(inner) is dict:
-                yield name, (attribute,), inner
+            is_class = issubclass(type(value), type) and value.__module__ == name
+            inner = getattr(value, "__dict__", None) if is_class or type(value).__module__ in names else None
+            if is_class or type(inner) is dict:
+                yield name, (attribute,), dict(inner or {})
+
+
+def _as_defaults(set_here: Any, value: Any, names: Collection[str]) -> Iterator[Registration]:
+    """Give the functions and methods of modules that have a value as a default of an argument."""
+    for name, path, holder in _holders(names):
+        for key, function in list(holder.items()):
+            if type(function) is not FunctionType or function.__module__ != name:
+                continue
+            defaults, by_keyword = function.__defaults__ or (), function.__kwdefaults__ or {}
+            # All are set at once, and another object would be a second one in workers.
+            if any(one is set_here for one in defaults) and all(
+                one is set_here or is_plain(one) for one in defaults
+            ):
+                made = tuple(value if one is set_here else one for one in defaults)
+                yield name, (*path, key), {"__defaults__": made}
+            if same := {each: value for each, one in by_keyword.items() if one is set_here}:
+                yield name, (*path, key, "__kwdefaults__"), same
 
 
 def _calls_of_register(name: str, wanted: Callable[[Any], bool]) -> Iterator[tuple[tuple[str, ...], Any]]:
