@@ -41,6 +41,8 @@ PHRASES = {
     r"of (whom|whose)": "'whose', 'for whom', or two sentences",
     r"(is|are|was|were) waited for": "name who waits: 'the server waits for ...'",
     r"whoever": "name the person or the process",
+    r"(?<!there )(is|are|was|were) (?-i:none)(?! of)": "'is not one', 'does not count', 'can't be read'",
+    r"what of": "'which part of', 'how much of'",
 }
 """Regular expressions, and what to write instead. A space also matches a line break."""
 

@@ -147,7 +147,7 @@ class Arrays:
         self._as_tensor = as_tensor
 
     def make(self, value: Any) -> Any:
-        """Return the array in a file, or in nested lists. Raise `Misfit` if it is none, or another one."""
+        """Return the array in a file, or in nested lists. Raise `Misfit` if it is not an array, or another one."""
         numpy = importlib.import_module("numpy")
         try:
             in_json = isinstance(value, list | int | float)

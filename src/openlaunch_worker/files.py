@@ -124,7 +124,7 @@ def _last_part(name: str) -> str:
 
 
 def of_data_url(text: str) -> File:
-    """Return the file that a `data:` URL holds. Raise ValueError if it is none."""
+    """Return the file that a `data:` URL holds. Raise ValueError if it is not one."""
     comma = text.find(",", 0, MAX_HEAD)
     if comma < 0 or text[:5].lower() != "data:":
         raise ValueError("it is not a data: URL")

@@ -104,7 +104,7 @@ def _forget(path: list[str]) -> None:
     finders = [FileFinder(each, (SourceFileLoader, [".py"])) for each in path]
     for name in sys.stdlib_module_names & sys.modules.keys():
         specs = (finder.find_spec(name) for finder in finders)
-        # A folder without Python files is none: that of data may have any name.
+        # A folder without Python files is not a package: one of data may have any name.
         if any(spec is not None and spec.loader is not None for spec in specs):
             del sys.modules[name]
 

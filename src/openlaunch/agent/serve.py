@@ -99,7 +99,7 @@ async def _stop_when_unused(agent: NodeAgent, stop: asyncio.Event, seconds: floa
 
 
 class Door:
-    """Takes connections of servers, and ends those that are none."""
+    """Takes connections of servers, and ends all others."""
 
     def __init__(self, agent: NodeAgent, listener: socket.socket, context: ssl.SSLContext) -> None:
         self._agent = agent

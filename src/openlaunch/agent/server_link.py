@@ -169,7 +169,7 @@ class ServerLink(NodeLink):
         try:
             argument = method.call.argument(document.get("argument"))
         except ValueError:
-            raise FrameError(f"a call of {name!r} with an argument that is none") from None
+            raise FrameError(f"a call of {name!r} with an argument that does not fit") from None
         task = asyncio.create_task(self._run(number, method, argument))
         self._running[number] = task
         task.add_done_callback(lambda _: self._running.pop(number, None))

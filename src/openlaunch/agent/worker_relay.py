@@ -306,7 +306,7 @@ class WorkerRelay(asyncio.Protocol):
             return
         if piece.kind == WorkerKind.CREDIT:
             if len(piece.data) != HEADER.size + CREDIT_BODY.size:
-                raise FrameError("a CREDIT that is none")
+                raise FrameError("a CREDIT of another size")
             work.ahead -= CREDIT_BODY.unpack_from(piece.data, HEADER.size)[0]
         elif piece.kind == WorkerKind.CANCEL:
             self.slots.kept.forget(work)

@@ -1,4 +1,4 @@
-"""`openlaunch.toml`, or `[tool.openlaunch]` of pyproject.toml: what of an owner's is served, and how."""
+"""`openlaunch.toml`, or `[tool.openlaunch]` of pyproject.toml: what an owner serves, and how."""
 
 import inspect
 import tomllib

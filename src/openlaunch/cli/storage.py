@@ -9,7 +9,7 @@ from openlaunch.wire.storage import StorageKind
 
 
 def storage(context: typer.Context, as_json: Json = False) -> None:
-    """Show what holds the server's disk, and what of it is deleted when; for admins."""
+    """Show what uses the server's disk, and when it is deleted; for admins."""
     with connect(context) as client:
         found = client.get_storage()
     largest_first = sorted(found.kinds, key=lambda kind: -kind.bytes)

@@ -73,7 +73,7 @@ def find_address(
     URL from `OPENLAUNCH_URL`, nor the other way round.
 
     Raises:
-        ConfigurationError: no URL or no key was found, or the URL is none.
+        ConfigurationError: no URL or no key was found, or the URL is not one.
     """
     if endpoint is not None and profile is not None:
         raise ConfigurationError(f"a server and the profile {profile!r} are both given: give one of them")
@@ -232,7 +232,7 @@ def _normal_one(url: str, source: str, *, keep_path: bool) -> str:
         parts = urlsplit(url.strip())
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         host = (parts.hostname or "").encode("idna").decode()
-    except (AttributeError, ValueError):  # not text; a port or host that is none
+    except (AttributeError, ValueError):  # not text; a port or host that can't be one
         usable = False
     if not usable or not _HOST.fullmatch(host):
         raise ConfigurationError(f"{url!r} (from {source}) is not a URL such as http://127.0.0.1:8000")

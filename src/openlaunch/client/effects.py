@@ -169,7 +169,7 @@ def answered_with(request: Request, read: Callable[[Response], T]) -> Flow[T]:
 
 
 def document_of(body: bytes) -> dict[str, Any]:
-    """Read an object of JSON. Raises ValueError where it is none."""
+    """Read an object of JSON. Raises ValueError where it is something else."""
     document = json.loads(body)
     if not isinstance(document, dict):
         raise ValueError("it is not an object")

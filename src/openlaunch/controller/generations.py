@@ -129,7 +129,7 @@ class Generations:
         self.get(number).build_step = step
 
     def build_progress(self, number: int) -> str | None:
-        """Say what of a generation's environment is being built, and for how long; None where nothing is."""
+        """Say which part of a generation's environment is being built, and for how long; None where nothing is."""
         state = self._states.get(number)
         return None if state is None else state.seen(Trial()).build_progress(self._endpoint.now())
 

@@ -45,6 +45,6 @@ class View:
         return None if supervisor is None else supervisor.explain()
 
     def build_progress(self, endpoint_id: str, generation: int) -> str | None:
-        """Say what of a generation's environment is being built, and for how long; None where nothing is."""
+        """Say which part of a generation's environment is being built, and for how long; None where nothing is."""
         supervisor = self._supervisors.get(endpoint_id)
         return None if supervisor is None else supervisor.generations.build_progress(generation)

@@ -239,7 +239,7 @@ class Engine(Protocol):
         """Report to these from now on. Call it before anything else."""
 
     def capacity(self) -> Capacity:
-        """Return what there is, and what of it is free."""
+        """Return the resources there are, and which of them are free."""
 
     async def lead(self, epoch: int, found: Callable[[KeptWorker], None]) -> list[KeptWorker]:
         """Begin to give orders, and return the workers that an earlier server has left: adopt or stop each.

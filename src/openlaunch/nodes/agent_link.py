@@ -226,7 +226,7 @@ class AgentLink(NodeLink):
             else:
                 self._heard(event, about)
         except ValueError:
-            raise FrameError(f"an EVENT {event[:80]!r} about what is none") from None
+            raise FrameError(f"an EVENT {event[:80]!r} about something that does not fit") from None
 
     async def call(self, call: Call[A, R], argument: A) -> R:
         """Ask the agent; raise what it says, or `EngineError` where the connection is lost before its answer."""
@@ -240,7 +240,7 @@ class AgentLink(NodeLink):
                 return call.answer(await future)
         except ValueError as error:
             raise EngineError(
-                f"the node {self.node} answered {call.name} with what is none: {error}"
+                f"the node {self.node} answered {call.name} with what is not an answer to it: {error}"
             ) from None
         except TimeoutError:
             self.send_document(Kind.CALL, number, {"method": "cancel"})

@@ -191,14 +191,14 @@ class Call(Generic[A, R]):
         return self._argument.dump_python(argument, mode="json")
 
     def argument(self, document: Any) -> A:
-        """Read an argument; raises ValueError where it is none."""
+        """Read an argument; raises ValueError where it does not fit."""
         return self._argument.validate_python(document)
 
     def dump_answer(self, answer: R) -> Any:
         return self._answer.dump_python(answer, mode="json")
 
     def answer(self, document: Any) -> R:
-        """Read an answer; raises ValueError where it is none."""
+        """Read an answer; raises ValueError where it does not fit."""
         return self._answer.validate_python(document)
 
 

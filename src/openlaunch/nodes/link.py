@@ -272,7 +272,7 @@ def _versions(oldest: object, newest: object) -> str:
 def read_tokens(payload: Body) -> int:
     """Return a number of tokens; raise `FrameError` for anything else."""
     if len(payload) != TOKENS.size:
-        raise FrameError("a number of tokens that is none")
+        raise FrameError("a number of tokens that is not one")
     return int(TOKENS.unpack(payload)[0])
 
 

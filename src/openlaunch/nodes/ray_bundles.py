@@ -23,7 +23,7 @@ ASKED_SECONDS = 5.0
 
 
 def shape_of(asked: Resources) -> Shape:
-    """Return what of it Ray is asked for."""
+    """Return the part of it that Ray is asked for."""
     nothing = not (asked.cpus or asked.memory or asked.gpus)
     return SMALLEST_CPUS if nothing else round(asked.cpus, 4), asked.memory, round(asked.gpus, 4)
 

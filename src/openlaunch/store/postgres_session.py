@@ -106,7 +106,7 @@ class Database:
     """The database that a URL names."""
 
     def __init__(self, url: str) -> None:
-        """Read the URL; raise ConfigurationError where it is none."""
+        """Read the URL; raise ConfigurationError where it is not one."""
         self._given = _parsed(url)
         self._silent_at = 0.0
         """When a new connection was last waited for, and did not come."""

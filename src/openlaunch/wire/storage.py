@@ -10,7 +10,7 @@ class StorageKind(BaseModel):
     bytes: int
     count: int = Field(description="Number of files.")
     free_bytes: int = 0
-    goes: str = Field(description="What of it is deleted, and when.")
+    goes: str = Field(description="Which of these files are deleted, and when.")
 
 
 class StorageResponse(BaseModel):

@@ -74,7 +74,10 @@ SEAT = frame(Kind.OPEN, {"worker": WORKER}, 1)
     [
         (OPEN + OPEN, "an OPEN of a channel that there is"),
         (OPEN + encode(Kind.RESUME, 1), "a RESUME of what was not paused"),
-        (frame(Kind.EVENT, {"event": "ended", "about": {"exit": 1}}), "an EVENT 'ended' about what is none"),
+        (
+            frame(Kind.EVENT, {"event": "ended", "about": {"exit": 1}}),
+            "an EVENT 'ended' about something that does not fit",
+        ),
         (encode(99, 1), "a frame of the kind 99"),
         (SEAT + encode(Kind.TAKE, 1), "a token of worker e.w was taken, and none is held"),
         (SEAT + encode(Kind.GRANT, 1, b"\xff" * 4), "4294967295 tokens more of worker e.w"),
@@ -112,4 +115,4 @@ def test_what_no_machine_has_is_none(call, given):
 def test_an_answer_that_is_none_is_the_failure_of_its_call_alone():
     lost_because, error = asyncio.run(linked(frame(Kind.RETURN, {"answer": 7}, 1)))
     assert lost_because == "is at its end"
-    assert "the node there answered lead with what is none" in error
+    assert "the node there answered lead with what is not an answer to it" in error

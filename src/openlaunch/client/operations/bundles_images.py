@@ -46,8 +46,8 @@ def create_model_bundle_from_streaming_enhanced_runnable_image_v2(
     """Make a bundle of a container image that serves HTTP and streams, for endpoints of all types.
 
     On a streaming endpoint `streaming_command` is run in place of `command`, and a prediction is
-    `POST streaming_predict_route`, which answers with server-sent events: the data of each is an item, and `[DONE]`
-    is none. All else is as with `create_model_bundle_from_runnable_image_v2`.
+    `POST streaming_predict_route`, which answers with server-sent events: the data of each is an item, except
+    `[DONE]`. All else is as with `create_model_bundle_from_runnable_image_v2`.
 
     Args:
         model_bundle_name: letters, digits, `.`, `_` and `-`; a name that exists gets a new version.

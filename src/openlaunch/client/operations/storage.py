@@ -7,5 +7,5 @@ from openlaunch.wire.storage import StorageResponse
 
 
 def get_storage() -> Flow[StorageResponse]:
-    """Get what lies in the server's data directory by kind, what of it is deleted when, and the room on the disk."""
+    """Get what lies in the server's data directory by kind, when each kind is deleted, and the room on the disk."""
     return (yield from got(StorageResponse, routes.STORAGE))

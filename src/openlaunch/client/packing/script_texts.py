@@ -59,7 +59,7 @@ class Text(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def read(text: str) -> Text:
-    """Return what a text sets; nothing if it is none of Python's."""
+    """Return what a text sets; nothing if it is not Python."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

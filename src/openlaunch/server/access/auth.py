@@ -127,7 +127,7 @@ class Keyring:
         await self.use.stop()
 
     async def load(self) -> None:
-        """Read the keys from the store, and what of their limits is used; to be called after every change."""
+        """Read the keys from the store, and how much of their limits is used; to be called after every change."""
         async with self.use.moves:
             records, self.owners, stored = await self._store.read(
                 lambda c: (key_store.active(c), key_store.owners(c), key_store.usage(c))

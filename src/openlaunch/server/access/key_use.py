@@ -30,7 +30,7 @@ class KeyUse:
         self.meters: dict[str, Meter] = {}
         """What counts the requests of each key that has limits on them."""
         self._saved: dict[str, tuple[int, int]] = {}
-        """By key, what of its use is stored, which other servers may add to."""
+        """The stored use of each key, to which other servers may add."""
         self.moves = asyncio.Lock()
         """Held while use is stored, and from reading it until it is counted: else some would count twice."""
         self._saving: asyncio.Task[None] | None = None

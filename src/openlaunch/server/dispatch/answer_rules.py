@@ -98,7 +98,7 @@ def _checked_head(payload: bytes) -> tuple[int, Mapping[str, str]]:
         raise FrameError("a HEAD without a status from 200 to 599, or without headers")
     for name, value in headers.items():
         if name not in PASSED_HEADERS or type(value) is not str or PASSED_VALUE.fullmatch(value) is None:
-            raise FrameError("a HEAD with a header that is not passed on, or a value that is none")
+            raise FrameError("a HEAD with a header that is not passed on, or a value that is not allowed")
     return status, MappingProxyType(headers)
 
 

@@ -275,7 +275,7 @@ def _is_within(line: bytes, since: str, until: str) -> bool:
 
 
 def _document(data: bytes) -> object:
-    """Return JSON as it is to be written; what is none, as text."""
+    """Return JSON as it is to be written; anything else, as text."""
     try:
         orjson.loads(data)
         # As it came: what was read may be nested too deeply to be written again. A line break is only a space here.

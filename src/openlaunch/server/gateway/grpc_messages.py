@@ -240,7 +240,7 @@ class InferAnswer(NamedTuple):
 
 
 def stream_item(item: memoryview) -> InferAnswer:
-    """Return the answer that an item of a stream is; raise anything where it is none."""
+    """Return the answer that an item of a stream is; raise anything where it is not one."""
     tensors, media_type = split_binary(_decoded(item))
     return infer_answer(headers_of(media_type), tensors)
 
@@ -267,7 +267,7 @@ def wants_empty_end(request: Any) -> bool:
 
 
 def infer_answer(headers: Mapping[str, str], body: Body) -> InferAnswer:
-    """Return the answer that an answer over HTTP is; raise anything where it is none."""
+    """Return the answer that an answer over HTTP is; raise anything where it is not one."""
     at = int(headers.get(HEADER, len(body)))
     if at > HEAD_BYTES:
         raise ValueError(f"{at} bytes beside the tensors")

@@ -442,7 +442,7 @@ def _sent_of_stream(make: Callable[[], InferAnswer], *, is_last: bool) -> bytes:
 
 
 def _of_tensors(make: Callable[..., InferAnswer], *given: Any) -> InferAnswer:
-    """Return the answer that a worker's answer is; raise ServerError where it is none."""
+    """Return the answer that a worker's answer is; raise ServerError where it is not one."""
     try:
         return make(*given)
     except _NO_ANSWER:

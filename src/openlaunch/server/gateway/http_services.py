@@ -127,7 +127,7 @@ class HttpServices:
     def refuse(
         self, client: tuple[str, int] | None, exchange: Exchange | AsgiExchange | None, error: APIError
     ) -> bytes:
-        """Return the whole answer to what can't be read: to a request, or to what is none yet."""
+        """Return the whole answer to what can't be read: to a request, or to bytes that are not a request yet."""
         self.counts.refused(error)
         return refusal(error)
 

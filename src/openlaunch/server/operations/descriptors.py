@@ -1,4 +1,4 @@
-"""How many files and sockets this process may have open, and what of that is left for HTTP connections."""
+"""How many files and sockets this process may have open, and how many of them are left for HTTP connections."""
 
 import contextlib
 import logging

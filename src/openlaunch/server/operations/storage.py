@@ -1,4 +1,4 @@
-"""What holds the disk, by kind, and what of it goes when."""
+"""What uses the disk, by kind, and when each kind is deleted."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ LISTING_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of files: where they lie, what of them goes when, and which folders of the artifacts they are."""
+    """A kind of files: where they lie, when they are deleted, and which folders of the artifacts they are."""
 
     name: str
     paths: tuple[Path, ...]

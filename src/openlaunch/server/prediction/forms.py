@@ -70,7 +70,7 @@ class Form(NamedTuple):
 
 
 class Fields:
-    """What a request schema says of each argument: whether it is a file, a list of files, or what of JSON."""
+    """What a request schema says of each argument: whether it is a file, a list of files, or which type of JSON."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         properties: Mapping[str, Any] = schema.get("properties", {})

@@ -39,7 +39,7 @@ _MAX_NAMES = 16384
 class LineWork(TaskWork):
     """One line of a batch in a worker's slot: the engine's answer is gathered, and is the line's result.
 
-    An answer that is broken off, as when the engine dies, is none: the line has another attempt.
+    An answer that is broken off, as when the engine dies, does not count: the line has another attempt.
     """
 
     __slots__ = ("_ahead", "_counted", "_gathered", "_room", "_status")

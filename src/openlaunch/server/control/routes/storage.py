@@ -13,7 +13,7 @@ def router(context: Context) -> ControlRouter:
 
     @api.get(routes.STORAGE)
     async def get_storage(_: Admin) -> StorageResponse:
-        """Get what lies in the data directory by kind, what of it is deleted when, and the room on the disk."""
+        """Get what lies in the data directory by kind, when each kind is deleted, and the room on the disk."""
         return await context.storage.report()
 
     return api
