@@ -372,7 +372,7 @@ def hints_of(kind: Any) -> dict[str, Any]:
 def holds_binary(kind: Any, *, only: Collection[str] | None = None, within: Set[Any] = frozenset()) -> bool:
     """Return whether a file, an image or an array is in values of a type, at any depth; with `only`, one of these.
 
-    A path is none: within a model, it is text. `within` are the classes that it is part of.
+    A path does not count: within a model, it is text. `within` are the classes that it is part of.
     """
     kind, origin, inner = taken_apart(kind)
     if (name := name_of(origin)) is not None:
