@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import httpx2
 import pytest
 import yaml
 from chaos_server import free_port, has_ended
 from mixed_load import Load, deployed
 from postgres_server import PostgresServer
 from s3_server import BUCKET, S3Server, s3_server
-from server_driver import eventually
+from server_driver import args, eventually
 
 from openlaunch import LaunchClient
 
@@ -44,8 +46,11 @@ MAY_FAIL = {
     "postgres": r"(async|batch): .*(Unavailable|503)",
     "s3": r"batch: .*(Unavailable|503)",
     "haproxy": rf"(sync|stream|async|batch): .*({GONE}|502|503)",
+    "server-1 hangs": rf"(sync|batch): .*({GONE}|502|503)|{NOT_BEGUN}",
+    "postgres hangs": r"(sync|stream|async|batch): .*(Unavailable|503)",
 }
-"""What of the load may fail while a service is away. What was accepted may not, nor may an answer be wrong."""
+"""What of the load may fail while a service is away. What was accepted may not, nor may an answer be wrong. While
+PostgreSQL is away, nobody is told what a name stands for; predictions of an endpoint that a client knows go on."""
 
 
 class Service:
@@ -77,6 +82,16 @@ class Service:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have it stand still, with every connection open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if not has_ended(self._process):
@@ -146,6 +161,13 @@ def _are_up(folder: Path) -> bool:
     return [state.split()[0] for state in states] == ["UP", "UP"]
 
 
+def _store_is_away(port: int) -> bool:
+    """Whether a server says so, and that it serves all the same."""
+    answer = httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=DEADLINE)
+    assert answer.status_code == 200, answer.text
+    return any(each["name"] == "store" and each["status"] == "warning" for each in answer.json()["checks"])
+
+
 def _admin_key(server: Service) -> str:
     """As the page has one made: by a command beside a server."""
     command = [
@@ -175,8 +197,9 @@ def test_any_of_them_is_killed(tmp_path: Path, figure: Callable[[str], None]) ->
         services = stack.enter_context(site(tmp_path, postgres, s3))
         key = _admin_key(services["server-1"])
         url = f"http://127.0.0.1:{services['haproxy'].port}"
-        with LaunchClient(key, url) as client:
-            deployed(client)
+        client = stack.enter_context(LaunchClient(key, url))
+        deployed(client)
+        square = client.get_model_endpoint("sync")
         told = []
         load = stack.enter_context(Load(url, key).running())
         for name, may_fail in MAY_FAIL.items():
@@ -188,6 +211,14 @@ def test_any_of_them_is_killed(tmp_path: Path, figure: Callable[[str], None]) ->
             elif name == "s3":
                 with s3.frozen():
                     load.more("sync", "stream", "async")
+            elif name == "server-1 hangs":
+                with services["server-1"].frozen():
+                    load.more("sync", "stream", "async")
+            elif name == "postgres hangs":
+                with postgres.frozen():
+                    for server in ("server-1", "server-2"):
+                        eventually(lambda port=services[server].port: _store_is_away(port))
+                    assert [square.predict(args(n=n)).value for n in range(5)] == [0, 1, 4, 9, 16]
             else:
                 services[name].kill()
                 if name != "haproxy":

@@ -18,6 +18,7 @@ from server_driver import args, eventually
 from tcp_proxy import Proxy, proxy_to
 
 from openlaunch import LaunchClient
+from openlaunch.errors import ConnectionFailed
 
 pytestmark = pytest.mark.slow
 
@@ -156,3 +157,26 @@ def test_a_wait_for_a_task_moves_on_when_its_server_stands_still(
             os.kill(two.first.pid, signal.SIGCONT)
         assert passed < SECONDS_OF_A_POLL
         figure(f"a client that waits for a task at a server that stands still had it after {passed:.1f} s")
+
+
+def test_a_request_that_is_sent_once_ends_when_its_server_stands_still_and_the_next_goes_elsewhere(
+    servers: Servers, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    with site(servers, tmp_path, 1) as two, LaunchClient(KEY, f"{two.first.url},{two.second.url}") as client:
+        once = client.deploy(noted, name="once", min_workers=1, per_worker=2, **LITTLE)
+        given = {"log": str(tmp_path / "log"), "gate": str(tmp_path / "gate"), "value": 7}
+        (tmp_path / "gate").touch()
+        assert once.predict(args(**given)).value == 7
+        os.kill(two.first.pid, signal.SIGSTOP)
+        stopped = time.monotonic()
+        try:
+            with pytest.raises(ConnectionFailed, match="stands still") as failed:
+                once.predict(args(**given))
+            passed = time.monotonic() - stopped
+            assert failed.value.sent
+            assert once.predict(args(**given)).value == 7
+        finally:
+            os.kill(two.first.pid, signal.SIGCONT)
+        figure(
+            f"a sync request without a key at a server that stands still had its error after {passed:.1f} s"
+        )

@@ -146,10 +146,16 @@ class PostgresServer:
         return int((self._folder / "postmaster.pid").read_text().split()[0])
 
     def kill(self) -> None:
-        """End the server as `kill -9` and the kernel do: its children follow it at once."""
+        """End the server as `kill -9` and the kernel do, and its children, which hold its memory until then."""
         assert self._process is not None
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        children = listed.read_text().split() if listed.exists() else []
         os.kill(self.pid, signal.SIGKILL)
         self._process.communicate(b"\n", timeout=60)
+        deadline = time.monotonic() + 60
+        while any(Path("/proc", child).exists() for child in children):
+            assert time.monotonic() < deadline, "a process of the server that was killed lives"
+            time.sleep(0.01)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -39,6 +39,8 @@ LOST_BEATS = 2.5
 
 LOOK_SECONDS = LIVES_SECONDS = 1.5
 """After how long without an answer a server is asked whether it does anything, and how long it has to say so."""
+LIVED_SECONDS = 0.5
+"""How long what it has said holds for further requests."""
 
 JOIN_BYTES = 64 * 1024
 """Up to here a body is sent together with its head, which is copied for that."""
@@ -230,7 +232,8 @@ class LeanTransport:
         parts = urlsplit(target.address.url)
         self._target = target
         self._moves_on = target.connect_seconds < CONNECT_SECONDS
-        """Whether there is another server, to which what may be sent twice goes where this one stands still."""
+        """Whether there is another server, to which requests go where this one stands still."""
+        self._lived_at = 0.0
         self._host = parts.netloc
         self._prefix = parts.path
         self._block = self._head_of(Request("POST", "/", b"{}", prediction=True))
@@ -251,7 +254,7 @@ class LeanTransport:
         except OSError as error:
             raise self._target.no_connection(error or "no connection in time") from error
         try:
-            lives = self._lives if self._moves_on and request.idempotent and not request.stream else None
+            lives = self._lives if self._moves_on else None
             head, piece = await connection.exchange(data, rest, self._target.seconds(request), lives)
             if head.status < 300:
                 check_answer(head.status, head.headers, request)
@@ -274,7 +277,9 @@ class LeanTransport:
             raise
 
     async def _lives(self) -> bool:
-        """Ask the server over another connection whether it does anything."""
+        """Ask the server over another connection whether it does anything, for all requests that wait there."""
+        if time.monotonic() - self._lived_at < LIVED_SECONDS:
+            return True
         pool = self._pool()
         try:
             connection = await pool.take()
@@ -289,6 +294,7 @@ class LeanTransport:
             return False
         finally:
             pool.discard(connection)
+        self._lived_at = time.monotonic()
         return True
 
     def _head_of(self, request: Request) -> bytes:

@@ -43,7 +43,7 @@ def test_the_disk_of_a_folder_is_looked_at(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "status"), [(0.01, CheckStatus.OK), (1, CheckStatus.WARNING), (7, CheckStatus.FAILED)]
+    ("seconds", "status"), [(0.01, CheckStatus.OK), (1, CheckStatus.WARNING), (7, CheckStatus.WARNING)]
 )
 def test_a_loop_is_late_by_degrees(seconds, status):
     assert lag_check(seconds).status is status

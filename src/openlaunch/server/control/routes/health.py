@@ -1,6 +1,8 @@
 """Is the server alive, and can it serve."""
 
-from fastapi import Response
+from typing import Annotated
+
+from fastapi import Query, Response
 
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.routing import ControlRouter
@@ -19,10 +21,15 @@ def router(context: Context) -> ControlRouter:
         return {"status": "ok"}
 
     @api.get(routes.READYZ, responses={503: {"model": ReadinessResponse}})
-    async def ready(response: Response) -> ReadinessResponse:
+    async def ready(
+        response: Response,
+        failed_status: Annotated[
+            int, Query(ge=400, le=599, description="What to answer in place of 503.")
+        ] = 503,
+    ) -> ReadinessResponse:
         """Report whether the server can serve, and what is wrong if not: 503 where a check has failed."""
         report = await context.health.report()
-        response.status_code = 503 if report.status is CheckStatus.FAILED else 200
+        response.status_code = failed_status if report.status is CheckStatus.FAILED else 200
         return report
 
     return api
