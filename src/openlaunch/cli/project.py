@@ -57,10 +57,11 @@ def init() -> None:
     Path(FILE).write_text(_EXAMPLE)
     note(f"{FILE} is written")
     if Path("app.py").exists():
-        note("app.py already exists and was left alone: name a function of yours in the file")
-    else:
-        Path("app.py").write_text(_APP)
-        note("app.py is written")
+        note(f"app.py already exists and was left alone: name a function of it in {FILE} in place of greet")
+        note("then try it: openlaunch diff, and openlaunch apply")
+        return
+    Path("app.py").write_text(_APP)
+    note("app.py is written")
     note("try it: openlaunch run app.py:greet; then openlaunch diff, and openlaunch apply")
 
 

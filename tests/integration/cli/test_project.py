@@ -149,3 +149,7 @@ def test_init_writes_an_example_that_works(client, command, tmp_path, folder):
     assert "1 changed" in command("apply")
     assert client.get_model_endpoint("greet").predict(args(name="you")).value == "Hello, you!"
     assert "already exists" in command("init", code=2)
+    (folder / "openlaunch.toml").unlink()
+    said = command("init")  # the app.py of before may have other functions
+    assert "name a function of it in openlaunch.toml" in said
+    assert "app.py:greet" not in said

@@ -21,12 +21,12 @@ def attempted(told):
     """Counts one attempt for each letter: of the first receiver a or A, of another one b or B; capitals are taken."""
     receivers = FailingReceivers(lambda *event: told.append(event))
 
-    def attempted(letters, endpoint_id="end_1"):
+    def attempted(letters, endpoint_id="end_1", failures=0):
         for letter in letters:
             receiver = f"{letter.lower()}.example"
             delivery = Delivery(
                 *("dlv_1", "task_1", endpoint_id, "ada", receiver, f"https://{receiver}/hook", None),
-                *(DeliveryStatus.PENDING, 0.0, 0.0, None, 0, ()),
+                *(DeliveryStatus.PENDING, 0.0, 0.0, None, failures, ()),
             )
             error = None if letter.isupper() else "ConnectError: refused"
             receivers.attempted(delivery, Attempt(0.0, 0.1, None, error))
@@ -42,6 +42,12 @@ def test_the_third_failure_is_told_with_the_receiver_and_the_first_that_is_taken
     assert told == [("end_1", FAIL, "a.example: ConnectError: refused")]
     attempted("AA")
     assert told[1:] == [("end_1", TAKEN, "by a.example")]
+
+
+def test_failures_before_the_servers_start_count(told, attempted):
+    attempted("a", failures=4)
+    attempted("a", failures=5)
+    assert [kind for _, kind, _ in told] == [FAIL]
 
 
 def test_receivers_and_endpoints_are_counted_apart(told, attempted):

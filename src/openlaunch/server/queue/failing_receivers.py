@@ -31,8 +31,11 @@ class FailingReceivers:
             if was_event and all(count < LEAST for count in failing.values()):
                 self._tell(endpoint_id, EventKind.CALLBACKS_TAKEN, f"by {receiver}")
         else:
-            failing[receiver] = failing.get(receiver, 0) + 1
-            if failing[receiver] == LEAST:
+            before = failing.get(receiver, 0)
+            failing[receiver] = (
+                max(before, delivery.failures) + 1
+            )  # it has failed before this server started, too
+            if before < LEAST <= failing[receiver]:
                 self._tell(endpoint_id, EventKind.CALLBACKS_FAIL, f"{receiver}: {attempt.error}")
         self._forget(endpoint_id)
 
