@@ -19,6 +19,7 @@ from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.server.drivers import cluster_identity, local_engine
 from openlaunch.server.logs import RareLog
 from openlaunch.server.operations.datadir import DataDir
+from openlaunch.server.operations.descriptors import raised_limit
 from openlaunch.server.operations.listener import Listener, bound_socket
 from openlaunch.server.operations.stopping import StopSignals
 from openlaunch.server.settings import Settings
@@ -33,6 +34,9 @@ MAX_LOG_BYTES = 10 * 1024 * 1024
 _NO_SERVER = "a connection from %s is not from a server of this cluster: %s"
 _PUSHED_OUT = "others came, and it had not said anything"
 _NOT_TRUSTED = "it ended the connection at once, as a server does whose cluster's token is another one"
+FEW_FILES = 1024
+"""With fewer, an agent says so: each worker takes some."""
+_FEW = "this process may have %d files open, enough for few workers: raise its limit (ulimit -n, LimitNOFILE)"
 MAX_STRANGERS = 64
 """Limit on connections that have not shown that they are servers of the cluster, which those do at once. Past it the
 oldest one is closed."""
@@ -48,6 +52,8 @@ def serve_agent(settings: Settings, ready: Callable[[str], None], *, until_unuse
     """
     identity = cluster_identity(settings.cluster_token)
     data = DataDir(settings.data_dir)
+    if (files := raised_limit()) < FEW_FILES:
+        log.warning(_FEW, files)
     with data.locked(), bound_socket(settings.host, settings.port) as listener:
         uvloop.run(_serve(settings, data, identity, listener, ready, until_unused))
 

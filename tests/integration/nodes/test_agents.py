@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import resource
 import socket
 import ssl
 import subprocess
@@ -394,3 +395,14 @@ def test_functions_call_endpoints_over_the_link_of_their_node(two):
     endpoint = client.deploy(call_often, name="calls-often", max_workers=1, **SMALL)
     for _ in range(2):  # what was closed makes room again
         assert endpoint.predict(args()).value == [256, True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what another process may open")
+def test_an_agent_may_open_as_many_files_as_the_system_lets_it():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
+    try:
+        with agents() as (node,):
+            assert resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)[0] > 512
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

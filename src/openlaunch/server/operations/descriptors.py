@@ -15,7 +15,7 @@ MOST = 2**20
 
 def allowed_connections(wanted: int) -> int:
     """Raise the limit of open files as far as this process may, and return how many connections fit below it."""
-    limit = _raised_limit()
+    limit = raised_limit()
     allowed = max(1, min(wanted, limit - min(RESERVED, limit // 2)))
     if allowed < wanted:
         log.warning(
@@ -30,7 +30,8 @@ def allowed_connections(wanted: int) -> int:
     return allowed
 
 
-def _raised_limit() -> int:
+def raised_limit() -> int:
+    """Raise the limit of open files as far as this process may, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < most:
