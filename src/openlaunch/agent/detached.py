@@ -30,7 +30,7 @@ def agent_in_background(data: DataDir, arguments: list[str]) -> str:
     with data.agent_log.open("ab") as log:
         trim(data.agent_log, MAX_LOG_BYTES)
         process = subprocess.Popen(
-            [sys.executable, "-m", "openlaunch.cli", "agent", "--until-unused", *arguments],
+            [sys.executable, "-P", "-m", "openlaunch.cli", "agent", "--until-unused", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

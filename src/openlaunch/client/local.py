@@ -85,7 +85,7 @@ class LocalServer:
     def _start(self) -> subprocess.Popen[bytes]:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         what = "temporary" if self._temporary else "kept"
-        command = [sys.executable, "-m", "openlaunch.cli.private_server", str(self.data_dir), what]
+        command = [sys.executable, "-P", "-m", "openlaunch.cli.private_server", str(self.data_dir), what]
         with self._output.open("wb") as output, self._log.open("ab") as log:
             return subprocess.Popen(
                 command,

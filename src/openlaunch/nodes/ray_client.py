@@ -95,7 +95,7 @@ def start_agent(host: str, token: str) -> str:
     environ.setdefault("OPENLAUNCH_DATA_DIR", str(Path.home() / ".openlaunch-agent"))
     environ.setdefault("OPENLAUNCH_HOST", host)
     run = subprocess.run(
-        [sys.executable, "-m", "openlaunch.cli", "agent", "--background"],
+        [sys.executable, "-P", "-m", "openlaunch.cli", "agent", "--background"],
         env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -69,6 +69,7 @@ class RayProcess:
         """Run the process until it ends; return whether it has reached Ray."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             "openlaunch.nodes.ray_client",
             stdin=asyncio.subprocess.PIPE,

@@ -337,7 +337,7 @@ class ControlPlane(FastAPI):
 
 
 async def _write() -> bytes:
-    command = (sys.executable, "-m", "openlaunch.server.control.write_openapi")
+    command = (sys.executable, "-P", "-m", "openlaunch.server.control.write_openapi")
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     document, _ = await process.communicate()
     if process.returncode:

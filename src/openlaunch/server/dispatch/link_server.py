@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Protocol
 
 from openlaunch.background import BackgroundTasks
+from openlaunch.errors import ConfigurationError
 from openlaunch.server.dispatch.answer_rules import read_object
 from openlaunch.server.dispatch.frame_link import FrameLink, handlers
 from openlaunch.server.operations.listener import Listener
@@ -170,7 +171,14 @@ class LinkServer:
     def start(self) -> None:
         """Listen for workers in a folder that this user alone can read."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(self.address)
+        try:
+            listener.bind(self.address)
+        except OSError as error:
+            listener.close()
+            self._folder.cleanup()
+            raise ConfigurationError(
+                f"the socket {self.address} for workers can't be made: {error}; name another folder with TMPDIR"
+            ) from error
         self._listener = Listener(listener, self._take)
         self._listener.start()
 

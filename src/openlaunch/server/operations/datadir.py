@@ -40,11 +40,11 @@ class DataDir:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+        self.root = root.expanduser().resolve()
         self.database = self.root / "openlaunch.db"
         self.artifacts = self.root / "artifacts"
         self.environments = self.root / "environments"
-        self.uv_caches = Path(os.environ.get("UV_CACHE_DIR") or self.root / "uv-cache").absolute()
+        self.uv_caches = Path(os.environ.get("UV_CACHE_DIR") or self.root / "uv-cache").resolve()
         self.caches = self.root / "caches"
         self.logs = self.root / "logs"
         self.workers = self.root / "workers"

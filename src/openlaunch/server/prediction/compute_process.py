@@ -113,7 +113,7 @@ class ProcessApart:
             ours, theirs = socket.socketpair()
             with theirs:
                 self._channel = Channel(ours)  # which `stop` closes, also where no process can be started
-                command = [sys.executable, "-m", self._module, str(theirs.fileno())]
+                command = [sys.executable, "-P", "-m", self._module, str(theirs.fileno())]
                 self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         return self._channel
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_links import Wire, in_loop
 
+from openlaunch.errors import ConfigurationError
 from openlaunch.server.dispatch.frame_link import SMALL_BYTES
 from openlaunch.server.dispatch.link_server import (
     LEFT_SECONDS,
@@ -217,3 +219,11 @@ def test_what_killed_servers_have_left_is_removed_and_nothing_else(tmp_path):
         os.utime(alive, (old, old))
         remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([young, other, alive, full, empty, link])
+
+
+def test_a_folder_for_temporary_files_that_is_too_long_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(ConfigurationError, match="AF_UNIX path too long; name another folder with TMPDIR"):
+        LinkServer(lambda worker, seat: None).start()

@@ -26,6 +26,13 @@ def mode(path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def test_a_link_to_the_directory_is_followed_once(tmp_path):
+    """Isolated workers do not see the place of the link, as in the home folder."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    assert DataDir(tmp_path / "link").workers == tmp_path / "disk" / "workers"
+
+
 @pytest.fixture
 def data(tmp_path):
     return DataDir(tmp_path / "data")

@@ -14,7 +14,7 @@ from openlaunch_worker.frames import LARGE_BYTES
 
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessApart]:
-    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     process = ProcessApart("dying_process")
     yield process
     process.stop()
@@ -40,6 +40,14 @@ def test_a_failed_call_says_its_cause_and_the_next_one_is_answered(
     with pytest.raises(APIError, match=said) as caught:
         process.call(name, argument)
     assert (caught.value.status, caught.value.code) == (status, code)
+    assert process.call("pid") > 0
+
+
+def test_modules_of_the_current_folder_are_not_taken_for_those_of_python(
+    process: ProcessApart, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
     assert process.call("pid") > 0
 
 
