@@ -22,9 +22,10 @@ from openlaunch_worker.values import (
     looks_numbered,
     npy_of,
     plain,
+    plain_marked,
     table_of,
-    typed,
     typed_apart,
+    typed_marked,
     with_text_keys,
 )
 
@@ -84,7 +85,8 @@ class _Writer:
 
 
 _PLAIN: Final = _Writer(plain)
-_TYPED: Final = _Writer(typed)
+_MARKED: Final = _Writer(plain_marked)
+_TYPED: Final = _Writer(typed_marked)
 _APART: Final = _Writer(apart)
 _TYPED_APART: Final = _Writer(typed_apart)
 
@@ -98,23 +100,36 @@ def success(value: Any, max_bytes: int, as_typed: bool = False) -> bytes:
 
     Raise `Refusal` if it is not JSON, or larger than `max_bytes`.
     """
-    text = _encode(value, "return value", _PICKLE_HINT, max_bytes, _TYPED if as_typed else _PLAIN)
+    parts = Parts()
+    text = _encode_with(parts, value, "return value", _PICKLE_HINT, max_bytes, as_typed)
     string = _to_string(text)
     del text  # of a large value, as few copies as can be
-    data = string.encode()
+    data = parts.in_text(string)
     del string
-    return b"".join((HEAD, data, TAIL))
+    return b"".join((HEAD, *data, TAIL))
+
+
+def _encode_with(parts: Parts, value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) -> str:
+    """Return a value's JSON with the texts of these parts in place of base64."""
+    text = _encode_apart(parts, value, what, hint, max_bytes, _TYPED if as_typed else _MARKED)
+    if parts.found:
+        _check_size(parts.size(text), what, max_bytes)
+    return text
+
+
+def _encode_apart(parts: Parts, value: Any, what: str, hint: str, max_bytes: int, writer: _Writer) -> str:
+    before = PARTS_OF.set(parts)
+    try:
+        return _encode(value, what, hint, max_bytes, writer)
+    finally:
+        PARTS_OF.reset(before)
 
 
 def in_parts(value: Any, max_bytes: int, as_typed: bool) -> tuple[Outcome, bytes]:
     """Return the answer that `success` gives, or one with what is bytes in the value in front of its JSON."""
     parts = Parts()
-    before = PARTS_OF.set(parts)
-    try:
-        writer = _TYPED_APART if as_typed else _APART
-        text = _encode(value, "return value", _PICKLE_HINT, max_bytes, writer)
-    finally:
-        PARTS_OF.reset(before)
+    writer = _TYPED_APART if as_typed else _APART
+    text = _encode_apart(parts, value, "return value", _PICKLE_HINT, max_bytes, writer)
     if not parts.found:
         return Outcome.SUCCESS, b"".join((HEAD, _to_string(text).encode(), TAIL))
     pieces = [each.data for each in parts.found]
@@ -131,8 +146,9 @@ def _named(media_type: str) -> bytes:
 
 def event(item: Any, max_bytes: int, as_typed: bool = False) -> bytes:
     """Return the event with an item, as `success` has it; raises what that does."""
-    text = _encode(item, "item", _STREAM_HINT, max_bytes, _TYPED if as_typed else _PLAIN)
-    return b"".join((_EVENT_HEAD, text.encode(), _EVENT_TAIL))
+    parts = Parts()
+    text = _encode_with(parts, item, "item", _STREAM_HINT, max_bytes, as_typed)
+    return b"".join((_EVENT_HEAD, *parts.in_text(text), _EVENT_TAIL))
 
 
 def binary(value: Any, max_bytes: int, accepts: int) -> bytes | None:

@@ -1,6 +1,5 @@
 """What is sent as bytes: files in, files out, and what says of an array which one is taken."""
 
-import base64
 import binascii
 import importlib
 import mimetypes
@@ -132,7 +131,7 @@ def of_data_url(text: str) -> File:
     is_base64 = bool(parameters) and parameters[-1].lower() == "base64"
     data = text[comma + 1 :]
     try:
-        content = base64.b64decode(data, validate=True) if is_base64 else unquote_to_bytes(data)
+        content = binascii.a2b_base64(data, strict_mode=True) if is_base64 else unquote_to_bytes(data)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"its base64 can't be read: {error}") from None
     name = next((each[5:] for each in parameters if each.startswith("name=")), "")

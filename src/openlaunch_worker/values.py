@@ -45,8 +45,12 @@ class Binary(NamedTuple):
 
     def data_url(self) -> str:
         """Return it as a URL that holds the bytes in base64, and says what they were."""
+        return self.head() + base64.b64encode(self.data).decode()
+
+    def head(self) -> str:
+        """Return what stands before the base64 in this URL."""
         name = f";name={quote(self.name, safe='')}" if self.name else ""
-        return f"data:{self.media_type};type={self.kind}{name};base64,{base64.b64encode(self.data).decode()}"
+        return f"data:{self.media_type};type={self.kind}{name};base64,"
 
 
 def binary_of(value: Any) -> Binary | None:
@@ -95,17 +99,19 @@ def sent(value: Any) -> Any:
     return plain(value) if found is None else found.data_url()
 
 
-def typed(value: Any) -> Any:
-    """Return the same as `sent`; a table is a URL where pyarrow is there."""
-    found = _typed_binary(value)
-    return plain(value) if found is None else found.data_url()
-
-
 def _typed_binary(value: Any) -> Binary | None:
     if is_frame(value):
         with suppress(ValueError):
             return table_of(value)
     return binary_of(value) or npy_of(value)
+
+
+_DIGITS: Final = 10
+
+
+def text_of_part(mark: str, number: int) -> str:
+    """Return the text in place of a part, by its number from 0."""
+    return f"{mark}{number:0{_DIGITS}}"
 
 
 class Parts:
@@ -120,7 +126,22 @@ class Parts:
         """Take bytes, and return the text in their place."""
         self.mark = self.mark or os.urandom(16).hex()
         self.found.append(binary)
-        return f"{self.mark}{len(self.found) - 1}"
+        return text_of_part(self.mark, len(self.found) - 1)
+
+    def size(self, text: str) -> int:
+        """Return how many bytes a text of JSON has once base64 is in it."""
+        return len(text) + sum((len(each.data) + 2) // 3 * 4 for each in self.found)
+
+    def in_text(self, text: str) -> list[bytes]:
+        """Return the pieces of a text of JSON with base64 in it: no encoder of JSON has to look at that."""
+        if not self.found:
+            return [text.encode()]
+        first, *others = text.split(self.mark)
+        pieces = [first.encode()]
+        for each in others:
+            number, rest = each[:_DIGITS], each[_DIGITS:]
+            pieces += base64.b64encode(self.found[int(number)].data), rest.encode()
+        return pieces
 
     def document(self, text: str) -> bytes:
         """Return what stands behind the bytes: the value's JSON, and what is where."""
@@ -136,6 +157,18 @@ PARTS_OF: Final[ContextVar[Parts]] = ContextVar("parts_of")
 """The parts of the value that is written."""
 
 
+def plain_marked(value: Any) -> Any:
+    """Return the same as `plain`, with the text of a part in place of base64."""
+    found = binary_of(value)
+    return plain(value) if found is None else found.head() + PARTS_OF.get().put(found)
+
+
+def typed_marked(value: Any) -> Any:
+    """Return the same as `plain_marked`; an array is a URL, too, and a table where pyarrow is there."""
+    found = _typed_binary(value)
+    return plain(value) if found is None else found.head() + PARTS_OF.get().put(found)
+
+
 def apart(value: Any) -> Any:
     """Return the same as `plain`; bytes, files and images are parts."""
     found = binary_of(value)
@@ -143,7 +176,7 @@ def apart(value: Any) -> Any:
 
 
 def typed_apart(value: Any) -> Any:
-    """Return the same as `typed`; what is a URL there is a part."""
+    """Return the same as `apart`; arrays are parts, too, and tables where pyarrow is there."""
     found = _typed_binary(value)
     return plain(value) if found is None else PARTS_OF.get().put(found)
 

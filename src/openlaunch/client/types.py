@@ -1,6 +1,6 @@
 """Values that JSON does not have: how they are sent in args, and how those of an answer are made again."""
 
-import base64
+import binascii
 import importlib.util
 import json
 import re
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from openlaunch_worker.dataframes import frame_of
 from openlaunch_worker.files import File
 from openlaunch_worker.frames import document_behind, with_parts
-from openlaunch_worker.values import Binary, binary_of, check_keys, looks_numbered, npy_of, sent
+from openlaunch_worker.values import Binary, binary_of, check_keys, looks_numbered, npy_of, sent, text_of_part
 
 _SENT = re.compile(r"data:([^,]*?);type=([a-z]+)(?:;name=([^;,]*))?;base64,")
 
@@ -90,7 +90,7 @@ def _of_url(whole: str) -> Any:
         return whole
     make = _MAKERS.get(found[2])
     try:
-        data = base64.b64decode(whole[found.end() :], validate=True)
+        data = binascii.a2b_base64(whole[found.end() :], strict_mode=True)
     except ValueError:
         return whole
     return whole if make is None else make(File(data, name=unquote(found[3] or ""), media_type=found[1]))
@@ -107,7 +107,7 @@ class ValueInParts:
         try:
             mark, self._value = str(document["mark"]), document["value"]
             self._parts = {
-                f"{mark}{number}": (int(start), int(end), str(media_type), str(kind), str(name))
+                text_of_part(mark, number): (int(start), int(end), str(media_type), str(kind), str(name))
                 for number, (start, end, media_type, kind, name) in enumerate(document["parts"])
             }
         except (LookupError, TypeError, ValueError) as error:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from openlaunch_worker import answers
 from openlaunch_worker.failures import Refusal
-from openlaunch_worker.files import OCTETS, PARTS
+from openlaunch_worker.files import OCTETS, PARTS, File
 from openlaunch_worker.frames import Outcome, document_behind
+from openlaunch_worker.values import plain, text_of_part
 
 MANY = 1 << 30
 json_values = st.recursive(
@@ -153,13 +154,24 @@ def test_bytes_of_a_value_stand_in_front_of_its_json():
     assert (answer[:2], named.decode()) == (b"\x00\n", PARTS)
     document = json.loads(document_behind(answer))
     first, second = document["value"]["a"][0], document["value"]["a"][1]["b"]
-    assert (first, second) == (document["mark"] + "0", document["mark"] + "1")
+    assert (first, second) == tuple(text_of_part(document["mark"], number) for number in (0, 1))
     assert document["parts"] == [[0, 2, OCTETS, "bytes", ""], [2, 2, OCTETS, "bytes", ""]]
     assert answers.in_parts([1, "a"], MANY, True) == (Outcome.SUCCESS, answers.success([1, "a"], MANY))
     with pytest.raises(Refusal, match="over the server's limit of 100 bytes"):
         answers.in_parts([b"a" * 101], 100, False)
     with pytest.raises(Refusal, match="can't be written as JSON"):
         answers.in_parts([b"a", object()], MANY, False)
+
+
+@pytest.mark.parametrize("data", [b"", b"a", b"\xff\x00" * 1000])
+def test_base64_in_an_answer_is_what_an_encoder_would_have_written(data):
+    value = {"a": [data, {'"': data}], "b": File(data, name='"\\é.txt', media_type='a/"b"'), "c": '"\\'}
+    in_json = json.dumps(value, default=plain)
+    assert json.loads(answers.success(value, MANY))["result"]["result"] == in_json
+    assert answers.event(value, MANY) == b"data: " + answers.HEAD + in_json.encode() + answers.TAIL + b"\n\n"
+    if data:
+        with pytest.raises(Refusal, match="over the server's limit"):
+            answers.success(value, len(in_json) // 2)
 
 
 def test_bytes_behind_a_key_that_json_does_not_have_are_sent_once():
