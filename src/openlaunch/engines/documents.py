@@ -14,6 +14,9 @@ KILLED_CODE = 128 + SIGKILL
 MAX_AMOUNT: Final = 1 << 60
 """More than any machine has of anything."""
 
+MAX_LOG_LINES: Final = 50_000
+"""Limit on the lines of logs that are read at once: hundreds of thousands of short ones have few bytes."""
+
 MAX_ID: Final = (1 << 32) - 1
 """Ids of requests are 32 bits long."""
 
@@ -274,3 +277,8 @@ class LogPart:
     tail_lines: int | None = None
     since: str = ""
     until: str = ""
+
+    @property
+    def most_lines(self) -> int:
+        """The number of lines at most, whatever their bytes."""
+        return MAX_LOG_LINES if self.tail_lines is None else min(self.tail_lines, MAX_LOG_LINES)

@@ -76,7 +76,7 @@ def last_of(logs: Iterable[Iterator[LogLine]], part: LogPart) -> list[LogLine]:
     for line in heapq.merge(*logs, key=attrgetter("at"), reverse=True):
         if part.until and line.at >= part.until:
             continue
-        if line.at < part.since or len(lines) == part.tail_lines:
+        if line.at < part.since or len(lines) == part.most_lines:
             break
         size = len(f"{line.worker} {line.line}\n".encode())
         if size > room and not lines:

@@ -38,7 +38,7 @@ class NodeLogs:
     async def read(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
         asked = calls.LogRead(endpoint_id, part)
         lines = _in_order([await link.call(calls.READ_LOGS, asked) for link in self._links()])
-        return lines if part.tail_lines is None else lines[max(0, len(lines) - part.tail_lines) :]
+        return lines[max(0, len(lines) - part.most_lines) :]
 
     def follow(self, endpoint_id: str) -> "NodesFollower":
         return NodesFollower(self._links(), endpoint_id)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from openlaunch.engines.documents import LogPart
+from openlaunch.engines.documents import MAX_LOG_LINES, LogPart
 from openlaunch.engines.log_lines import log_line
 from openlaunch.engines.worker_logs import MAX_WORKER_LOGS, WorkerLogs
 
@@ -61,6 +61,12 @@ def test_lines_are_chosen_by_number_and_time(logs):
     assert read(logs, 1000, tail_lines=0) == ""
     assert read(logs, 1000, since="2026-05-04T09:07") == "bbb 7\naaa 8\nbbb 9\n"
     assert read(logs, 1000, tail_lines=2, until="2026-05-04T09:03:00.000Z") == "bbb 1\naaa 2\n"
+
+
+def test_no_more_lines_are_read_than_a_server_can_answer_at_once(logs):
+    write(logs, "aaa", "a\n" * (MAX_LOG_LINES + 9))
+    for part in (LogPart(10**7), LogPart(10**7, tail_lines=10**6)):
+        assert len(logs.read("end_1", part)) == MAX_LOG_LINES
 
 
 def test_the_servers_own_lines_stand_alone_and_have_their_time(logs):

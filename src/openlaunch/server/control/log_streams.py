@@ -1,7 +1,7 @@
 """Workers' logs as server-sent events, for as long as a client reads them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
 import orjson
@@ -13,6 +13,9 @@ from openlaunch.turns import Turns
 from openlaunch.wire.sse import END_EVENT
 
 MAX_STREAMS = 100
+READS = 4
+"""Places for reading the ends of logs: each takes a thread, and Python's lock from what answers predictions."""
+
 POLL_SECONDS = 0.25
 BUSY_SECONDS = 0.05
 """Between two looks when the last one has found something: there may be more than is read at once."""
@@ -26,11 +29,16 @@ class LogStreams:
 
     def __init__(self) -> None:
         self._turns = Turns(MAX_STREAMS)
+        self._reads = Turns(READS)
         self._closed = asyncio.Event()
 
     def close(self) -> None:
         """End every stream: the server stops."""
         self._closed.set()
+
+    async def read(self, owner: str, read: Callable[[], Awaitable[list[LogLine]]]) -> list[LogLine]:
+        """Return what `read` gives of logs, once the owner has a place for that."""
+        return await self._reads.run(owner, read)
 
     async def open(
         self, owner: str, follower: LogFollower, part: LogPart, is_there: Callable[[], bool]
@@ -53,8 +61,9 @@ class LogStreams:
         self, owner: str, follower: LogFollower, part: LogPart, is_there: Callable[[], bool]
     ) -> AsyncGenerator[bytes]:
         async with self._turns.of(owner):
-            lines = await follower.begin(part)
-            yield _frames(lines) or _HEARTBEAT  # at once, so that the client sees that it is connected
+            lines = await self.read(owner, lambda: follower.begin(part))
+            first = await asyncio.to_thread(_frames, lines)
+            yield first or _HEARTBEAT  # at once, so that the client sees that it is connected
             quiet, pause = 0.0, BUSY_SECONDS
             while not self._closed.is_set() and is_there():
                 with suppress(TimeoutError):

@@ -210,7 +210,8 @@ def _add_accounts(api: ControlRouter, context: Context) -> None:
                 lambda: context.controller.looks_after(endpoint.id),
             )
             return InPieces(events, media_type="text/event-stream")
-        lines = await context.controller.logs.read(endpoint.id, part)
+        logs = context.controller.logs
+        lines = await context.log_streams.read(user.owner, lambda: logs.read(endpoint.id, part))
         shown = [f"{line.at} {line.worker} " if timestamps else f"{line.worker} " for line in lines]
         text = "".join(f"{head}{line.line}\n" for head, line in zip(shown, lines, strict=True))
         return with_text(pieces_of(text))
