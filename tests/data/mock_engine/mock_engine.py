@@ -81,6 +81,8 @@ def starts(path, given):
 
 
 NAMED = ("/v1/responses", "/v1/messages")
+SPEECH = "/v1/audio/speech"
+SOUND = b'\0ID3\n\n"total_tokens": 1'
 
 FORMS = ("/v1/audio/transcriptions",)
 
@@ -148,6 +150,9 @@ class Engine(asyncio.Protocol):
         if fault == "hang":
             STREAMS[self] = None
             return None
+        if path == SPEECH:
+            STREAMS[self] = [given, 0, path]
+            return self.transport.write(EVENTS.replace(b"text/event-stream", b"audio/mpeg"))
         if given.get("stream") and fault != "json":
             self.transport.write(EVENTS + b"".join(map(chunk, starts(path, given))))
             if FIRST:
@@ -204,9 +209,13 @@ class Engine(asyncio.Protocol):
         if sent < (given.get("max_tokens") or 3):
             stream[1] += 1
             text = " token" * given.get("width", 1)
-            self.transport.write(chunk(named(path, text) if path in NAMED else piece(given, text)))
+            made = named(path, text) if path in NAMED else piece(given, text)
+            self.transport.write(chunk(SOUND if path == SPEECH else made))
             return
         del STREAMS[self]
+        if path == SPEECH:
+            self.transport.write(b"0\r\n\r\n")
+            return
         if path in NAMED:
             self.transport.write(chunk(ends(path, given, sent)) + b"0\r\n\r\n")
             return

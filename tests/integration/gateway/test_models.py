@@ -98,7 +98,8 @@ def test_a_wrong_base_url_is_told_of_as_clients_show_it(client, base):
         assert error["kind"] == "NotFoundError"
         assert f"POST {base}/chat/completions; near paths: {ROUTES[0]}" in error["message"]
         unserved = elsewhere("moderations.create", input="x")["error"]
-        assert f"nothing is served at POST {base}/moderations; /docs shows" in unserved["message"]
+        hint = "leave /v1 out" if base else "/docs shows"
+        assert f"nothing is served at POST {base}/moderations; {hint}" in unserved["message"]
 
 
 def test_fine_tuning_is_501_with_what_to_use(call):
@@ -279,7 +280,7 @@ def test_a_large_body_is_passed_on(raw, endpoint):
 
 MORE = [
     *("/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
-    *("/v1/rerank", "/v1/audio/transcriptions"),
+    *("/v1/rerank", "/v1/audio/transcriptions", "/v1/audio/speech"),
 ]
 
 
@@ -371,6 +372,21 @@ def test_files_go_to_models_as_forms(call, raw, more):
     not_a_form = raw.post("/v1/audio/transcriptions", json={"model": "more"})
     assert (not_a_form.status_code, not_a_form.json()["code"]) == (400, "invalid_form")
     assert raw.post("/v1/rerank", json={"model": "whisper"}).json()["results"][0]["index"] == 0
+
+
+def test_audio_comes_as_it_is_made_and_breaks_off_where_the_engine_does(raw, more):
+    def spoken(**given):
+        return raw.stream("POST", "/v1/audio/speech", json={"model": "more", "input": "x", **given})
+
+    sound = b'\0ID3\n\n"total_tokens": 1'
+    with spoken(max_tokens=5) as answer:
+        assert answer.headers["content-type"].startswith("audio/mpeg")
+        assert b"".join(answer.iter_raw()) == 5 * sound
+    with spoken(max_tokens=10**6) as answer:
+        assert next(answer.iter_raw()).startswith(sound)
+    with pytest.raises(httpx2.TransportError), spoken(max_tokens=9, fault="inside") as answer:
+        answer.read()
+    assert raw.post("/v1/audio/speech", json={"model": "more", "max_tokens": 1}).content == sound
 
 
 def test_a_model_has_further_names(client, call, raw, more):

@@ -200,7 +200,9 @@ def _api_error(request: Request, error: Exception) -> APIError:
         near = get_close_matches(request.url.path[:MAX_PATH], MODEL_PATHS, cutoff=0.8)
         if error.status_code == NotFound.status:
             hint = f"near paths: {', '.join(near)}" if near else "/docs shows what is"
-            if request.url.path.startswith("/v1/v1/"):
+            if not near and request.url.path.startswith(
+                "/v1/v1/"
+            ):  # clients of models have one /v1 in their URL
                 hint = "leave /v1 out of the server's URL"
             return NotFound(f"nothing is served at {path}; {hint}", code=NO_ROUTE)
         return class_for_status(error.status_code)(f"{error.detail}: {path}", code=NO_ROUTE)

@@ -1,7 +1,7 @@
 """Requests that pass through to the HTTP server of a bundle: its answer is passed on as the bytes that come.
 
-Of a stream of events that is done as they come. Other answers are gathered first, so that one which is cut short has
-the status of an error.
+Of a stream of events that is done as they come, and so it is of audio, whose connection breaks off where that is cut
+short. Other answers are gathered first, so that one which is cut short has the status of an error.
 """
 
 from collections.abc import Mapping
@@ -36,6 +36,7 @@ MAX_USAGE_BYTES = 64 * 1024
 """No engine's event with a usage comes in a larger part of a stream."""
 
 _EVENTS = "text/event-stream"
+_AUDIO = "audio/"
 _ERROR = 400
 
 
@@ -44,7 +45,16 @@ class ModelCall(StreamCall):
 
     __slots__ = (
         *("_adds_usage", "_count", "_exchange", "_first_at", "_first_usage", "_gathered", "_headers"),
-        *("_last_usage", "_passes_on", "_payer", "_pieces", "_silent_ticks", "_status", "_streams"),
+        *(
+            "_is_audio",
+            "_last_usage",
+            "_passes_on",
+            "_payer",
+            "_pieces",
+            "_silent_ticks",
+            "_status",
+            "_streams",
+        ),
         *("_uncredited", "_used"),
     )
 
@@ -69,7 +79,7 @@ class ModelCall(StreamCall):
             **exchange.limits,
             "x-request-id": exchange.request_id,
         }
-        self._passes_on = False
+        self._passes_on = self._is_audio = False
         self._gathered = bytearray()
         self._pieces: list[bytes] = []
         self._silent_ticks = 0
@@ -109,6 +119,8 @@ class ModelCall(StreamCall):
     @property
     def _usage(self) -> TokenUsage:
         """What the engine says; of a stream that was left before it did, an estimate: an event is a token or more."""
+        if self._is_audio:
+            return NOTHING
         if not self._passes_on:
             return usage_in(self._gathered)
         known = usage_in(self._first_usage).most(usage_in(self._last_usage))
@@ -116,8 +128,11 @@ class ModelCall(StreamCall):
 
     def head(self, payload: Body) -> None:
         self._status, headers = check_head(payload)
-        kind = headers.get("content-type", "")
-        self._passes_on = self._status < _ERROR and kind.partition(";")[0].strip().lower() == _EVENTS
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._passes_on = self._status < _ERROR and kind == _EVENTS
+        # Where a comment was sent, what comes has to be events.
+        if self._status < _ERROR and not self._passes_on and not self._exchange.started:
+            self._passes_on = self._is_audio = kind.startswith(_AUDIO)
         self._headers = {**self._headers, **headers} if self._passes_on else {**JSON, **HARMLESS, **headers}
 
     def piece(self, data: Body) -> None:
@@ -130,7 +145,7 @@ class ModelCall(StreamCall):
         if not self._count:
             self._first_at = monotonic()
         self._count += 1
-        if data.find(MARK) >= 0:
+        if data.find(MARK) >= 0 and not self._is_audio:
             data = self._with_usage(bytes(data))
             if not data:
                 self._grant()
@@ -153,14 +168,15 @@ class ModelCall(StreamCall):
     def tick(self) -> bool:
         """Send a comment if nothing was sent for too long, so that no proxy closes the connection of a long wait."""
         self._silent_ticks += 1
-        if self._silent_ticks >= SILENT_TICKS and not self._exchange.write_paused:
+        if self._silent_ticks >= SILENT_TICKS and not self._exchange.write_paused and not self._is_audio:
             self._silent_ticks = 0
             self._exchange.write(HEARTBEAT, self._headers)
         return not self.cancelled
 
     def _flush(self) -> None:
         self._silent_ticks = 0
-        self._exchange.write(self._take_pieces(), self._headers)
+        write = self._exchange.write_document if self._is_audio else self._exchange.write
+        write(self._take_pieces(), self._headers)
         self._grant()
 
     def _take_pieces(self) -> bytes:
@@ -227,7 +243,9 @@ class ModelCall(StreamCall):
     def failed(self, error: APIError) -> None:
         exchange = self._exchange
         self._counts.failed(str(error.status), self._seconds)
-        if exchange.started:
+        if exchange.started and self._is_audio:
+            exchange.drop()  # an end would look like that of all of it
+        elif exchange.started:
             self._send_last(error_event(error, exchange.request_id, exchange.route))
         else:
             exchange.fail(error)

@@ -44,6 +44,11 @@ class ModelExchange(Exchange):
         """Answer with what the engine has answered."""
         self._respond(status, {**headers, **self.limits, "x-request-id": self.request_id}, body)
 
+    def write_document(self, data: bytes, headers: Mapping[str, str]) -> None:
+        """Send a piece of an answer that is not events, in which nothing may be put."""
+        self.write(data, headers)
+        self._is_one_document = True
+
     def collect(self, size: int) -> bool:
         """Count the memory of an answer that is gathered; return False where there is no room, which is answered."""
         return self._count(size)

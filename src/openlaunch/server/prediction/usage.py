@@ -68,16 +68,15 @@ def usage_in(data: Body) -> TokenUsage:
     except (ValueError, RecursionError):
         return NOTHING
     cached = _detail(document, "prompt_tokens_details", "input_tokens_details", "cached_tokens")
-    prompt, apart = document.get("prompt_tokens"), _number(document.get("cache_read_input_tokens"))
-    if (
-        prompt is None
-    ):  # as Anthropic's API has it: what is from the cache, or goes there, stands beside the rest
-        created = _number(document.get("cache_creation_input_tokens"))
-        prompt = _number(document.get("input_tokens")) + apart + created
+    # As Anthropic's API has it, what is from the cache, or goes there, stands beside the rest of the input.
+    from_cache = document.get("cache_read_input_tokens")
+    if (prompt := document.get("prompt_tokens")) is None:
+        to_cache = document.get("cache_creation_input_tokens")
+        prompt = _number(document.get("input_tokens")) + _number(from_cache) + _number(to_cache)
     return TokenUsage(
         _number(prompt),
         _number(document.get("completion_tokens", document.get("output_tokens"))),
-        _number(cached) or apart,
+        _number(cached or from_cache),
         _number(_detail(document, "completion_tokens_details", "output_tokens_details", "reasoning_tokens")),
     )
 
@@ -85,7 +84,7 @@ def usage_in(data: Body) -> TokenUsage:
 def _detail(document: dict[str, Any], of_chats: str, of_responses: str, name: str) -> Any:
     """Return one of the details of a usage, which some engines say beside the sums."""
     details = document.get(of_chats) or document.get(of_responses) or document
-    return details.get(name) if isinstance(details, dict) else 0
+    return details.get(name) if type(details) is dict else 0
 
 
 def _number(value: Any) -> int:
