@@ -160,6 +160,12 @@ def test_an_alert_fires_when_a_model_fails(client, prometheus):
     alert = eventually(failing)
     assert (alert["labels"]["endpoint"], alert["labels"]["owner"]) == ("counted", "admin")
     assert "% of the predictions of admin/counted fail" in alert["annotations"]["summary"]
+
+    def in_trouble():
+        return failing() and firing(prometheus).get("OpenlaunchEndpointTrouble")
+
+    labels = eventually(in_trouble)["labels"]
+    assert (labels["endpoint"], labels["owner"], labels["kind"]) == ("counted", "admin", "failures_began")
     assert not {"OpenlaunchCrashLoop", "OpenlaunchQueueOld", "OpenlaunchWaitsLong"} & set(firing(prometheus))
 
 
