@@ -140,18 +140,9 @@ async def run_starter(
 @asynccontextmanager
 async def _lines_to(take: Log) -> AsyncIterator[int]:
     """Give the descriptor that a program writes to; `take` has had its lines when this ends."""
-    reader = asyncio.StreamReader(limit=READ_BYTES)
     receiving, sending = os.pipe()
-
-    async def close(connection: tuple[asyncio.ReadTransport, asyncio.StreamReaderProtocol]) -> None:
-        os.close(sending)
-        connection[0].close()
-
-    connecting = asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(receiving, "rb")
-    )
-    transport, _ = await _finished(connecting, close)
-    reading = asyncio.create_task(_read_lines(reader, take))
+    reading = asyncio.create_task(_read_lines(receiving, take))
+    reading.add_done_callback(lambda _: os.close(receiving))
     try:
         try:
             yield sending
@@ -162,12 +153,11 @@ async def _lines_to(take: Log) -> AsyncIterator[int]:
                 await reading
     finally:
         reading.cancel()
-        transport.close()
 
 
-async def _read_lines(output: asyncio.StreamReader, take: Log) -> None:
+async def _read_lines(output: int, take: Log) -> None:
     rest, received = b"", 0
-    while data := await output.read(READ_BYTES):
+    while data := await _read(output):
         if (received := received + len(data)) > QUICK_BYTES:
             await asyncio.sleep(SLOW_SECONDS)
         *lines, rest = (rest + data).split(b"\n")
@@ -176,3 +166,17 @@ async def _read_lines(output: asyncio.StreamReader, take: Log) -> None:
             take(line[:MAX_LINE].decode(errors="replace"))
     if rest:
         take(rest.decode(errors="replace"))
+
+
+async def _read(pipe: int) -> bytes:
+    """Wait for what is in a pipe; nothing: it has ended.
+
+    Without a transport: uvloop's closes the descriptor of a file twice, and by then it may be another thread's.
+    """
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(pipe, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(pipe)
+    return os.read(pipe, READ_BYTES)

@@ -4,12 +4,20 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
 import uvloop
 
-from openlaunch.engines.commands import KEPT_LINES, QUICK_BYTES, READ_BYTES, SLOW_SECONDS, run_command
+from openlaunch.engines.commands import (
+    KEPT_LINES,
+    QUICK_BYTES,
+    READ_BYTES,
+    SLOW_SECONDS,
+    _lines_to,
+    run_command,
+)
 
 RUNNERS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 
@@ -60,3 +68,32 @@ def test_a_program_that_prints_without_end_is_slowed_down():
     asyncio.run(main())
     slow = READ_BYTES * 2 / SLOW_SECONDS
     assert sum(len(line) + 1 for line in lines) < QUICK_BYTES + 2 * slow
+
+
+@pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
+def test_descriptors_of_other_threads_are_left_open(run):
+    closed_by_others, over = [], threading.Event()
+
+    def use_files() -> None:
+        while not over.is_set():
+            file = os.open(os.devnull, os.O_RDONLY)
+            try:
+                os.close(file)
+            except OSError as error:
+                closed_by_others.append(error)
+
+    async def main() -> None:
+        for _ in range(500):
+            async with _lines_to(lambda line: None) as output:
+                os.write(output, b"a line\n")
+
+    threads = [threading.Thread(target=use_files) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        run(main())
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert closed_by_others == []
