@@ -12,11 +12,11 @@ Work = Callable[[], None]
 class ThreadPool:
     """At most `limit` daemon threads, made when they are first needed.
 
-    Who became idle last is woken first, because its memory is still in the processor's caches. One thread at a time
-    is on its way, woken or new; when it comes and more waits than it takes, it brings the next one. So short work is
-    done by few threads, and no work waits while a thread may be had. Daemon threads, because a function that never
-    returns must not keep the process from ending. What waits for a thread has no bound here: it is requests that hold
-    a slot of the worker.
+    The thread that became idle last is woken first, because its memory is still in the processor's caches. One
+    thread at a time is on its way, woken or new; when it comes and more waits than it takes, it brings the next
+    one. So short work is done by few threads, and no work waits while a thread may be had. Daemon threads, because
+    a function that never returns must not keep the process from ending. What waits for a thread has no bound here:
+    it is requests that hold a slot of the worker.
     """
 
     def __init__(self, limit: int) -> None:

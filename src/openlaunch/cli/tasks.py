@@ -100,7 +100,7 @@ def send_task(
 
 @contextmanager
 def _named_by_owner(endpoint: str) -> Iterator[None]:
-    """Say how admins send predictions to an endpoint of another owner: who has found it may not call it yet."""
+    """Say how admins call an endpoint of another owner: an admin who has found it may not do so yet."""
     try:
         yield
     except NotFound as error:

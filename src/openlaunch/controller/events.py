@@ -28,7 +28,7 @@ AGAIN_SECONDS = 1.0
 COLLECT_SECONDS = 0.05
 """Events within this time are stored together, later than a worker's start, which needs the interpreter.
 
-Who reads an endpoint's events has them stored at once.
+A request for an endpoint's events has them stored at once.
 """
 
 _WORKERS = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SwapRule:
-    """Seconds for which a worker keeps its GPUs at least, and after which a busy one gives them up to who waits."""
+    """Seconds for which a worker keeps its GPUs at least, and after which a busy one gives them up to others."""
 
     min_stay: float = 30.0
     max_wait: float = 120.0
@@ -90,7 +90,10 @@ def decide(shares: Mapping[str, Share], free: int, now: float, rule: SwapRule) -
 
 
 def _waiting(shares: Mapping[str, Share]) -> list[str]:
-    """Return who waits, and who is first: owners take turns, so that many endpoints of one leave room for others'."""
+    """Return the endpoints that wait, in their order.
+
+    Owners take turns, so that many endpoints of one leave room for those of others.
+    """
     since = {each: share.waits_since for each, share in shares.items() if share.waits_since is not None}
     turns, served = Counter[str](), dict[str, float]()
     for share in shares.values():

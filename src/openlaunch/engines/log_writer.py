@@ -1,6 +1,6 @@
 """What processes print, written to bounded log files by a thread: no process has a descriptor of a log.
 
-All of it is read at a bounded rate, a piece of each process in turn, and who prints more waits.
+All of it is read at a bounded rate, a piece of each process in turn, and a process that prints more waits.
 """
 
 import asyncio

@@ -275,7 +275,7 @@ class _Asked:
         self.workers: dict[str, int] = {}
         """By agent: its workers for the endpoint."""
         self.order: deque[str] = deque()
-        """The agents; who is asked first next time is in front."""
+        """The agents; the one that is asked first next time is in front."""
         self.waiting = 0
         self.said = 0
         """How many requests waited when all asked agents were last informed."""

@@ -38,7 +38,7 @@ class Reason(BaseModel):
 class EndpointWhy(BaseModel):
     """Why an endpoint serves or does not. `pending`: no worker takes requests. The first reason matters most.
 
-    `troubles` say what is wrong and since when; who calls an endpoint that is somebody else's does not see them.
+    `troubles` say what is wrong and since when; callers who do not own the endpoint do not see them.
     `oldest_task_at` is when the oldest task that waits was submitted, as it was up to 15 s ago.
     """
 

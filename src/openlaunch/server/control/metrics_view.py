@@ -174,7 +174,7 @@ class _List:
 
 
 class Summaries:
-    """Makes lists of the last minute of endpoints; who asks at about the same time gets the same one.
+    """Makes lists of the last minute of endpoints; requests at about the same time get the same one.
 
     Used in the event loop's thread, which no part of the work holds for long, however many endpoints there are.
     """

@@ -1,4 +1,4 @@
-"""The control plane's routes: who asks is known before a body is read, and no route sees a body out of bounds.
+"""The control plane's routes: the caller is known before a body is read, and no route sees a body out of bounds.
 
 FastAPI alone reads and parses a body of any size before it looks at the caller, and takes what JSON does not have
 (NaN, halves of surrogate pairs) and what is nested so deep that it can't be written again.

@@ -238,7 +238,7 @@ class Lane:
         self._lone.worker_removed(worker)
 
     def used_tokens(self, owner: str, tokens: int, *, waited: bool) -> None:
-        """Count tokens that an owner's request took: the next turn is of who was given least."""
+        """Count tokens that an owner's request took: the next turn is of the owner that was given least."""
         self._waiting.charge(owner, tokens, waited=waited)
 
     @property

@@ -104,7 +104,7 @@ class Work(ABC):
     @property
     @abstractmethod
     def owner(self) -> str:
-        """Who has sent it, in whose turn it runs."""
+        """The owner that has sent it, in whose turn it runs."""
 
     @abstractmethod
     def answered(self, outcome: int, payload: Body) -> None:

@@ -61,7 +61,7 @@ class WorkerCalls:
 
 
 class WorkerConnection(HttpProtocol):
-    """One connection of a worker. What it says of who calls is replaced by what is known of it."""
+    """One connection of a worker. What it says of the caller is replaced by what the server knows of the worker."""
 
     def __init__(self, services: HttpServices, member: Member, key: str) -> None:
         super().__init__(services)

@@ -59,7 +59,7 @@ async def find_admin(request: Request, owner: Owner = None) -> Principal:
 
 
 async def find_scraper(request: Request) -> Principal:
-    """Return the caller; raise Forbidden for all but an admin and who reads `/metrics`."""
+    """Return the caller; raise Forbidden for all roles but `admin` and `metrics`."""
     found: Principal | None = request.scope.get(PRINCIPAL)
     if found is None:
         context: Context = request.app.state.context

@@ -195,7 +195,7 @@ def _add_refusals(api: ControlRouter) -> None:
     @api.delete(routes.RESPONSES + "/{rest:path}", include_in_schema=False)
     @api.post(routes.CONVERSATIONS, include_in_schema=False)
     async def refuse_stored(user: Caller, rest: str = "") -> None:
-        """Refuse: answers go to who asks, and are not stored."""
+        """Refuse: answers go to the caller, and are not stored."""
         raise NotFound(NOT_STORED, code="not_stored")
 
     @api.post(routes.FINE_TUNES, include_in_schema=False)
