@@ -67,7 +67,9 @@ def deploy_llm(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Serve a language model, or update the endpoint of that name, which keeps what is not given.
+    """Serve a language model, or update the endpoint of that name, which keeps the settings that are not given.
+
+    Its engine, with arguments and requirements, its routes and its aliases are those of the command: give them again.
 
     For example `openlaunch llm deploy chat --engine llamacpp --model file:///models/chat.gguf`.
     """

@@ -57,6 +57,8 @@ class ModelCall(StreamCall):
         ),
         *("_uncredited", "_used"),
     )
+    passes_audio = True
+    """Whether audio passes through as it comes."""
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class ModelCall(StreamCall):
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         self._passes_on = self._status < _ERROR and kind == _EVENTS
         # Where a comment was sent, what comes has to be events.
-        if self._status < _ERROR and not self._passes_on and not self._exchange.started:
+        if self.passes_audio and not (self._passes_on or self._exchange.started or self._status >= _ERROR):
             self._passes_on = self._is_audio = kind.startswith(_AUDIO)
         self._headers = {**self._headers, **headers} if self._passes_on else {**JSON, **HARMLESS, **headers}
 

@@ -26,6 +26,7 @@ class ResumableModelCall(ModelCall):
     """
 
     __slots__ = ("_is_away", "_replay")
+    passes_audio = False  # what is kept are events
 
     def kept_in(self, replay: Replay) -> Self:
         """Have `replay` keep what is sent, before anything is."""
