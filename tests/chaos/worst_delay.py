@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 
 from server_driver import SMALL, http, running, upload
 
-from openlaunch import LaunchClient
+from openlaunch import EndpointRequest, LaunchClient
 from openlaunch.wire.sse import RESUME
 from openlaunch_worker.files import PARTS
 from openlaunch_worker.frames import with_parts
@@ -100,6 +100,10 @@ def one_item(size: int):
     yield "x" * size
 
 
+def prints(lines: int) -> None:
+    print("a\n" * lines, end="", flush=True)
+
+
 class Mallory:
     """An owner whose requests are the largest of each kind; each method makes one, and gives its status."""
 
@@ -113,6 +117,8 @@ class Mallory:
             sync = own.deploy(lambda **_: None, name="mallory-sync", **SMALL)
             own.deploy(takes_file, name="mallory-file", **SMALL)
             large = SMALL | {"memory": "512Mi"}
+            own.deploy(prints, name="mallory-log", **SMALL).predict(EndpointRequest(args={"lines": MIB}))
+            self.log = own.get_model_endpoint("mallory-log").model_endpoint.id
             stream = own.deploy(one_item, name="mallory-stream", endpoint_type="streaming", **large)
             engine = own.create_model_bundle_from_command(
                 model_bundle_name="mallory-engine",
@@ -284,6 +290,9 @@ KINDS: dict[str, Callable[[Mallory], int]] = {
     "a completion whose engine refuses it with 8 MiB": lambda m: m.completion("large refusal"),
     "a completion whose engine streams 8 MiB of comments": lambda m: m.completion("comments"),
     "batch completions of a file of 15 MiB of empty arrays": lambda m: m.file_of_completions(),
+    "the end of a log, 4 MiB of lines of one letter": lambda m: (
+        m.raw.get(f"/v1/model-endpoints/{m.log}/logs?tail_bytes={4 * MIB}").status_code
+    ),
     "a list of 200 image bundles of 100 KiB": lambda m: m.list_of_image_bundles(),
     "200 predictions of 100 KiB of empty arrays at once": lambda m: m.at_once(
         "POST", f"/v1/sync-tasks?model_endpoint_id={m.sync}", args(small(100 * 1024))
