@@ -56,7 +56,10 @@ _CODES: list[tuple[tuple[type[Exception], ...], Exit]] = [  # the first that fit
 
 _HINTS: list[tuple[type[Exception], str]] = [
     (errors.StreamInterrupted, "the result is incomplete; send the request again"),
-    (errors.Forbidden, "an admin's key is needed"),
+    (
+        errors.Forbidden,
+        "`openlaunch whoami` shows the key and its role; admins make others: `openlaunch keys create`",
+    ),
     (
         errors.WaitTimeout,
         "the work continues; look at it with `openlaunch endpoints get` or `openlaunch tasks get`",

@@ -317,7 +317,7 @@ def test_what_is_deployed_for_another_owner_is_tried_by_that_owners_name(cli, fo
     code, _, err = cli("deploy", "cli_model:times", "--name", "ada/more", *loader)
     assert code == 4
     assert "`openlaunch quotas set OWNER`" in err
-    assert "admin's key" not in err
+    assert "openlaunch whoami" not in err
     assert cli("endpoints", "delete", "ada/times", "--yes")[0] == 0
 
 
