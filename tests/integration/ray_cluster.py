@@ -5,6 +5,7 @@ Run as a program it is the cluster: it obeys what it reads from its standard inp
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -140,6 +141,13 @@ class Raylets:
             for each in placement_group_table().values()
             if each["state"] == "CREATED"
         ]
+
+    def stop_node(self):
+        """Have the first node's raylet stand still; its agent is not one of the cluster's processes."""
+        self._nodes[0].all_processes["raylet"][0].process.send_signal(signal.SIGSTOP)
+
+    def wake_node(self):
+        self._nodes[0].all_processes["raylet"][0].process.send_signal(signal.SIGCONT)
 
     def kill_head(self):
         import ray

@@ -150,13 +150,20 @@ class RayPlacement:
             await self._reserved(endpoint_id, resources)
 
     async def _reserved(self, endpoint_id: str, resources: Resources, ahead: int = 0) -> Bundle | None:
-        """Return a bundle on a node that can be used, None while Ray is away; raise `NoRoom` while there is none."""
+        """Return a bundle on a node that can be used; raise `NoRoom` while there is none.
+
+        Give None while Ray is away, or waits for a node that hangs.
+        """
         if not self._answers or not self._ray.is_there:
             return None
         try:
             return await self._reserve_for(endpoint_id, resources, ahead)
         except RayAway as error:
             log.warning("Ray %s: a worker is placed without it", error)
+            return None
+        except NoRoom:
+            if not self._agents.is_one_lost():
+                raise
             return None
 
     async def _reserve_for(self, endpoint_id: str, resources: Resources, ahead: int) -> Bundle:
@@ -287,6 +294,16 @@ class RayAgents:
     def usable(self) -> set[str]:
         """Return the nodes whose agents take workers."""
         return {ray_id for ray_id, node in self.nodes.items() if node.is_usable}
+
+    def is_one_lost(self) -> bool:
+        """Return whether a node that Ray has does not answer.
+
+        Ray may reserve nothing at all until it knows of that too, which takes one or two minutes.
+        """
+        return any(
+            self.nodes[ray_id].link is None
+            for ray_id in self.nodes.keys() & self._hosts.keys() - self._failed.keys()
+        )
 
     def unusable(self) -> frozenset[str]:
         """Return the nodes that Ray has and that can't be used; those that are new are not among them."""

@@ -29,6 +29,8 @@ pytestmark = [
 
 SECONDS = 120.0
 """A process that Ray starts takes seconds, on a busy machine very many."""
+BEFORE_RAY_KNOWS = 40.0
+"""Ray takes a node for dead after a minute at the earliest."""
 LITTLE = {"memory": "64Mi"}
 
 
@@ -173,6 +175,24 @@ def test_a_server_that_is_killed_finds_its_workers_and_what_is_reserved_for_them
     assert lines(tmp_path / "log").count("loaded") == 2
     assert [cluster.agent_of(host) for host in NODES] == agents
     assert names(cluster) == held
+
+
+def test_workers_of_a_node_that_hangs_are_started_elsewhere_before_ray_knows(cluster, client):
+    given = {"cpus": 0.5, "min_workers": 2, "max_workers": 2, **LITTLE}
+    endpoint = client.deploy(where, name="elsewhere", **given)
+    agent = cluster.agent_of(NODES[0])
+    cluster.ask("stop_node")
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        soon(lambda: [each.address.partition(":")[0] for each in ready(client)] == [NODES[1]])
+        client.edit_model_endpoint(model_endpoint="elsewhere", min_workers=3, max_workers=3)
+        eventually(lambda: endpoint.deployment_state().available_workers == 3, BEFORE_RAY_KNOWS)
+    finally:
+        os.kill(agent, signal.SIGCONT)
+        cluster.ask("wake_node")
+    soon(lambda: len(ready(client)) == len(NODES))
+    client.delete_model_endpoint("elsewhere")
+    soon(lambda: cluster.groups() == [])
 
 
 def test_while_ray_hangs_workers_are_started_and_once_it_is_back_they_are_reserved(cluster, server, client):
