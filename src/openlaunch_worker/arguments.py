@@ -351,9 +351,18 @@ def taken_apart(kind: Any) -> tuple[Any, Any, tuple[Any, ...]]:
             return kind, typing.get_origin(kind) or kind, typing.get_args(kind)
 
 
+class FieldsAlone:
+    """The base of classes that stand in place of a TypedDict of another library, which a worker may not have."""
+
+
+def is_dict(kind: Any) -> bool:
+    """Return whether values of a class with fields are dictionaries."""
+    return typing.is_typeddict(kind) or (isinstance(kind, type) and issubclass(kind, FieldsAlone))
+
+
 def is_record(kind: Any) -> bool:
     """Return whether a class has fields with types: a dataclass, a TypedDict or a named tuple."""
-    if typing.is_typeddict(kind) or (is_dataclass(kind) and not hasattr(kind, "model_validate")):
+    if is_dict(kind) or (is_dataclass(kind) and not hasattr(kind, "model_validate")):
         return True
     return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 
@@ -542,7 +551,7 @@ def _of_named_tuple(kind: Any, makers: Mapping[str, Make]) -> Make:
 
 
 def _of_fields(makers: Mapping[str, Make], kind: Any) -> Make:
-    build = _guarded(kind, lambda value: value if typing.is_typeddict(kind) else kind(**value))
+    build = _guarded(kind, lambda value: value if is_dict(kind) else kind(**value))
 
     def make(value: Any) -> Any:
         if not isinstance(value, dict):

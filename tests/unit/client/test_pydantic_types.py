@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import cloudpickle
 import numpy as np
 import pytest
+import typing_extensions
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -44,6 +45,7 @@ from openlaunch_worker.failures import InvalidInput
 from openlaunch_worker.files import DType, Scratch, Shape
 
 FILE = "data:text/plain;name=a.txt;base64,YWI="
+DAY = date(2026, 1, 2)
 T = TypeVar("T")
 
 
@@ -113,6 +115,12 @@ class Dog(BaseModel):
         return {"kind": "dog"} if value == {"kind": "dog", "name": "Rex"} else value
 
 
+class Event(typing_extensions.TypedDict):
+    at: date
+    raw: typing_extensions.NotRequired[bytes]
+    parts: "list[Event]"
+
+
 def taken(kind: Any, value: Any) -> Any:
     """Return what a function gets for a value; raise what refuses it."""
 
@@ -166,6 +174,12 @@ def taken(kind: Any, value: Any) -> Any:
             [1],
             [1],
         ),
+        (Event, {"at": "2026-01-02", "raw": FILE, "parts": []}, {"at": DAY, "raw": b"ab", "parts": []}),
+        (
+            list[Event],
+            [{"at": "2026-01-02", "parts": [{"at": "2026-01-02", "parts": []}]}],
+            [{"at": DAY, "parts": [{"at": DAY, "parts": []}]}],
+        ),
         (bytes | int, 5, 5),
         (bytes | int, FILE, b"ab"),
     ],
@@ -209,6 +223,8 @@ def test_files_and_arrays_in_models_are_made():
         (Aliased, {}, "x", "a required property"),
         (Aliased, {"first": "a"}, "x.first", "not of type"),
         (Split, {"tags": 5}, "x.tags", "valid array"),
+        (Event, {"at": "a", "parts": []}, "x.at", "date"),
+        (Event, {"at": "2026-01-02", "raw": "a", "parts": []}, "x.raw", "a file is needed"),
         (Files, {"theFile": "a", "array": [1, 2]}, "x.theFile", "a file is needed"),
         (Files, {"theFile": FILE, "array": [1]}, "x.array", "shape"),
         (Root, [FILE, "a"], "x.1", "a file is needed"),

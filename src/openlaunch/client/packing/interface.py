@@ -20,12 +20,21 @@ from collections.abc import (
 )
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import typing_extensions
 
 from openlaunch.client.packing.checker_imports import names_for_checkers
 from openlaunch.client.packing.decorators import signature_of, supplied_to
-from openlaunch_worker.arguments import OTHERS, Makers, hints_of, is_binary, is_record, taken_apart
+from openlaunch_worker.arguments import (
+    OTHERS,
+    FieldsAlone,
+    Makers,
+    hints_of,
+    is_binary,
+    is_record,
+    taken_apart,
+)
 from openlaunch_worker.binaries import name_of
 from openlaunch_worker.by_pydantic import ByPydantic, needs_pydantic
 from openlaunch_worker.context import Context, is_context
@@ -258,7 +267,7 @@ def made_fields(takes: dict[str, Any]) -> dict[Any, dict[str, Any]]:
         todo += inner
         if not is_record(kind) or kind in found:
             continue
-        hints = {name: _for_worker(hint) for name, hint in hints_of(kind).items()}
+        hints = {name: _for_worker(hint) for name, hint in _fields_of(kind).items()}
         found[kind] = {name: hint for name, hint in hints.items() if _is_open(hint) or _is_made(makers, hint)}
         todo += found[kind].values()
     return found
@@ -279,7 +288,39 @@ def _for_worker(kind: Any) -> Any:
 
 
 def _marked(kind: Any) -> Any:
-    return typing.Annotated[kind, ByPydantic()] if needs_pydantic(kind) else None
+    if needs_pydantic(kind):
+        return typing.Annotated[kind, ByPydantic()]
+    return _stand_in(kind) if _is_foreign_dict(kind) else None
+
+
+def _fields_of(kind: Any) -> dict[str, Any]:
+    if kind not in _IN_PLACE_OF:
+        return hints_of(kind)
+    hints = typing.get_type_hints(_IN_PLACE_OF[kind], include_extras=True)
+    return {name: _without_qualifiers(hint) for name, hint in hints.items()}
+
+
+def _without_qualifiers(hint: Any) -> Any:
+    return _without_qualifiers(typing.get_args(hint)[0]) if typing.get_origin(hint) in _QUALIFIERS else hint
+
+
+_QUALIFIERS = (typing_extensions.Required, typing_extensions.NotRequired, typing_extensions.ReadOnly)
+
+
+def _is_foreign_dict(kind: Any) -> bool:
+    return typing_extensions.is_typeddict(kind) and not typing.is_typeddict(kind)
+
+
+def _stand_in(kind: Any) -> Any:
+    """Return what stands in place of a TypedDict of typing_extensions, which a worker may not have."""
+    if kind not in _STAND_INS:
+        _STAND_INS[kind] = type(kind.__name__, (FieldsAlone,), {"__module__": kind.__module__})
+        _IN_PLACE_OF[_STAND_INS[kind]] = kind
+    return _STAND_INS[kind]
+
+
+_STAND_INS: "WeakKeyDictionary[Any, Any]" = WeakKeyDictionary()
+_IN_PLACE_OF: "WeakKeyDictionary[Any, Any]" = WeakKeyDictionary()
 
 
 def _is_ours(metadata: Any) -> bool:
