@@ -169,6 +169,10 @@ def encode(document: Any, *, in_parts: bool = False) -> tuple[bytes, str | None]
                 return body, PARTS
             return encode_args(document), None
     except (TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and "float" in str(error):  # json's words for it differ between versions
+            raise ValueError(
+                "the args hold NaN or Infinity, which JSON does not have: put None in their place, or give an array"
+            ) from None
         hint = "give JSON values (numbers, text, lists, dicts), files or arrays, or a url to bytes"
         raise type(error)(f"the args can't be sent as JSON: {error}; {hint}") from None
 
