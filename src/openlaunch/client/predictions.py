@@ -169,7 +169,9 @@ def encode(document: Any, *, in_parts: bool = False) -> tuple[bytes, str | None]
                 return body, PARTS
             return encode_args(document), None
     except (TypeError, ValueError) as error:
-        if isinstance(error, ValueError) and "float" in str(error):  # json's words for it differ between versions
+        if isinstance(error, ValueError) and "float" in str(
+            error
+        ):  # json's words for it differ between versions
             raise ValueError(
                 "the args hold NaN or Infinity, which JSON does not have: put None in their place, or give an array"
             ) from None
