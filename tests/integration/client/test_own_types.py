@@ -167,3 +167,30 @@ def test_scripts_may_be_generic(tmp_path, syntax):
     with Worker(data) as worker:
         worker.ready()
         assert worker.value(x=1) == [1, [2, 2, 1] if syntax else [2, 1, 2]]
+
+
+def test_models_with_validators_are_made_within_generic_ones(tmp_path):
+    script = """
+        import pathlib
+        from typing import Generic, TypeVar
+        from pydantic import BaseModel, model_validator
+        T = TypeVar("T")
+        class Item(BaseModel):
+            name: str
+            @model_validator(mode="after")
+            def check(self):
+                self.name += "!"
+                return self
+        class Page(BaseModel, Generic[T]):
+            items: list[T]
+            after: "Page[T] | None" = None
+        ITEMS = Page[Item]
+        def names(): return ITEMS.model_validate({"items": [{"name": "a"}]}).items[0].name
+        if __name__ == "__main__":
+            from openlaunch.client.packing.callables import pack_callables
+            pathlib.Path("out").write_bytes(pack_callables(lambda: None, lambda model: names))
+        """
+    run(write(tmp_path, {"script.py": script}), "script.py")
+    with Worker((tmp_path / "out").read_bytes()) as worker:
+        worker.ready()
+        assert worker.value() == "a!"

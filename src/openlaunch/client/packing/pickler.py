@@ -19,6 +19,7 @@ from typing import Any, Final, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 import typing_extensions
+from pydantic_core import SchemaSerializer, SchemaValidator
 
 from openlaunch.client.packing.bytecode import marshalled
 from openlaunch.client.packing.changed_values import is_plain
@@ -168,6 +169,9 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             name_class(obj)
         if isinstance(obj, _NAMED_TYPES) and not self._is_imported(obj):
             return self._reduce_named_type(obj)
+        if isinstance(obj, SchemaValidator | SchemaSerializer):
+            made_of: tuple[Any, ...] = obj.__reduce__()  # type: ignore[assignment]  # what pickle itself calls
+            return made_of[0], _unshared(made_of[1])
         if isinstance(obj, types.BuiltinFunctionType):
             self._meet(obj.__module__)
         reduced = super().reducer_override(obj)
@@ -310,6 +314,16 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         for name in found:
             for one in parents_and(name):
                 self._meet(one)
+
+
+def _unshared(schema: Any) -> Any:
+    """Return the schema of a pydantic model with collections of its own.
+
+    Models within others share them. One of these may be made in a worker while a collection around it is still empty.
+    """
+    if type(schema) is dict:
+        return {key: _unshared(value) for key, value in schema.items()}
+    return type(schema)(map(_unshared, schema)) if type(schema) in (list, tuple) else schema
 
 
 def _modules_below(function: FunctionType) -> list[ModuleType]:
