@@ -87,6 +87,21 @@ def _reduce_cached_property(one: functools.cached_property[Any]) -> tuple[Any, .
     return functools.cached_property, (one.func,), {"attrname": one.attrname}
 
 
+def _reduce_schema(made: Any) -> tuple[Any, ...]:
+    kind, made_of = made.__reduce__()
+    return kind, _unshared(made_of)
+
+
+def _unshared(schema: Any) -> Any:
+    """Return the schema of a pydantic model with collections of its own.
+
+    Models within others share them. One of these may be made in a worker while a collection around it is still empty.
+    """
+    if type(schema) is dict:
+        return {key: _unshared(value) for key, value in schema.items()}
+    return type(schema)(map(_unshared, schema)) if type(schema) in (list, tuple) else schema
+
+
 class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Pickles functions, and notes what has to go along with them.
 
@@ -106,6 +121,8 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             weakref.WeakValueDictionary: _reduce_weak,
             functools.cached_property: _reduce_cached_property,
             ContextVar: _reduce_context_variable,
+            SchemaSerializer: _reduce_schema,
+            SchemaValidator: _reduce_schema,
         }
     )
 
@@ -169,9 +186,6 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             name_class(obj)
         if isinstance(obj, _NAMED_TYPES) and not self._is_imported(obj):
             return self._reduce_named_type(obj)
-        if isinstance(obj, SchemaValidator | SchemaSerializer):
-            made_of: tuple[Any, ...] = obj.__reduce__()  # type: ignore[assignment]  # what pickle itself calls
-            return made_of[0], _unshared(made_of[1])
         if isinstance(obj, types.BuiltinFunctionType):
             self._meet(obj.__module__)
         reduced = super().reducer_override(obj)
@@ -314,16 +328,6 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         for name in found:
             for one in parents_and(name):
                 self._meet(one)
-
-
-def _unshared(schema: Any) -> Any:
-    """Return the schema of a pydantic model with collections of its own.
-
-    Models within others share them. One of these may be made in a worker while a collection around it is still empty.
-    """
-    if type(schema) is dict:
-        return {key: _unshared(value) for key, value in schema.items()}
-    return type(schema)(map(_unshared, schema)) if type(schema) in (list, tuple) else schema
 
 
 def _modules_below(function: FunctionType) -> list[ModuleType]:
