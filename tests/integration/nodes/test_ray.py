@@ -184,9 +184,9 @@ def test_workers_of_a_node_that_hangs_are_started_elsewhere_before_ray_knows(clu
     cluster.ask("stop_node")
     os.kill(agent, signal.SIGSTOP)
     try:
+        client.edit_model_endpoint(model_endpoint="elsewhere", min_workers=4, max_workers=4)
         soon(lambda: [each.address.partition(":")[0] for each in ready(client)] == [NODES[1]])
-        client.edit_model_endpoint(model_endpoint="elsewhere", min_workers=3, max_workers=3)
-        eventually(lambda: endpoint.deployment_state().available_workers == 3, BEFORE_RAY_KNOWS)
+        eventually(lambda: endpoint.deployment_state().available_workers == 4, BEFORE_RAY_KNOWS)
     finally:
         os.kill(agent, signal.SIGCONT)
         cluster.ask("wake_node")
