@@ -168,6 +168,12 @@ def _store_is_away(port: int) -> bool:
     return any(each["name"] == "store" and each["status"] == "warning" for each in answer.json()["checks"])
 
 
+def _knows(port: int, key: str) -> bool:
+    """Whether a server has heard of a key that was made at another one."""
+    url = f"http://127.0.0.1:{port}/v1/model-endpoints"
+    return httpx2.get(url, auth=(key, ""), timeout=DEADLINE).status_code == 200
+
+
 def _admin_key(server: Service) -> str:
     """As the page has one made: by a command beside a server."""
     command = [
@@ -196,6 +202,8 @@ def test_any_of_them_is_killed(tmp_path: Path, figure: Callable[[str], None]) ->
         s3 = stack.enter_context(s3_server(tmp_path / "s3"))
         services = stack.enter_context(site(tmp_path, postgres, s3))
         key = _admin_key(services["server-1"])
+        for server in ("server-1", "server-2"):
+            eventually(lambda port=services[server].port: _knows(port, key))
         url = f"http://127.0.0.1:{services['haproxy'].port}"
         client = stack.enter_context(LaunchClient(key, url))
         deployed(client)
