@@ -91,6 +91,9 @@ _APART: Final = _Writer(apart)
 _TYPED_APART: Final = _Writer(typed_apart)
 
 
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+"""Types of values in which there is nothing that base64 stands for: most items of streams."""
+
 _PICKLE_HINT: Final = "return JSON types, or ask for the result with return_pickled=True"
 _STREAM_HINT: Final = "yield JSON types"
 
@@ -146,6 +149,9 @@ def _named(media_type: str) -> bytes:
 
 def event(item: Any, max_bytes: int, as_typed: bool = False) -> bytes:
     """Return the event with an item, as `success` has it; raises what that does."""
+    if type(item) in _SCALARS:
+        text = _encode(item, "item", _STREAM_HINT, max_bytes, _PLAIN)
+        return b"".join((_EVENT_HEAD, text.encode(), _EVENT_TAIL))
     parts = Parts()
     text = _encode_with(parts, item, "item", _STREAM_HINT, max_bytes, as_typed)
     return b"".join((_EVENT_HEAD, *parts.in_text(text), _EVENT_TAIL))
