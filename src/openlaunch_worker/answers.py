@@ -13,7 +13,7 @@ from openlaunch_worker.failures import Refusal
 from openlaunch_worker.files import PARTS
 from openlaunch_worker.frames import MAX_PAYLOAD, Flags, Outcome, end_of_parts
 from openlaunch_worker.values import (
-    PARTS_OF,
+    WRITTEN,
     Binary,
     Parts,
     apart,
@@ -81,6 +81,7 @@ class _Writer:
         except MemoryError:
             raise
         except Exception:
+            WRITTEN.parts = None
             return self._careful.encode(value)  # it says what is wrong
 
 
@@ -89,10 +90,6 @@ _MARKED: Final = _Writer(plain_marked)
 _TYPED: Final = _Writer(typed_marked)
 _APART: Final = _Writer(apart)
 _TYPED_APART: Final = _Writer(typed_apart)
-
-
-_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
-"""Types of values in which there is nothing that base64 stands for: most items of streams."""
 
 _PICKLE_HINT: Final = "return JSON types, or ask for the result with return_pickled=True"
 _STREAM_HINT: Final = "yield JSON types"
@@ -103,37 +100,34 @@ def success(value: Any, max_bytes: int, as_typed: bool = False) -> bytes:
 
     Raise `Refusal` if it is not JSON, or larger than `max_bytes`.
     """
-    parts = Parts()
-    text = _encode_with(parts, value, "return value", _PICKLE_HINT, max_bytes, as_typed)
+    text, parts = _encode_apart(
+        value, "return value", _PICKLE_HINT, max_bytes, _TYPED if as_typed else _MARKED
+    )
     string = _to_string(text)
+    if parts is None:
+        return b"".join((HEAD, string.encode(), TAIL))
+    _check_size(parts.size(text), "return value", max_bytes)
     del text  # of a large value, as few copies as can be
     data = parts.in_text(string)
     del string
     return b"".join((HEAD, *data, TAIL))
 
 
-def _encode_with(parts: Parts, value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) -> str:
-    """Return a value's JSON with the texts of these parts in place of base64."""
-    text = _encode_apart(parts, value, what, hint, max_bytes, _TYPED if as_typed else _MARKED)
-    if parts.found:
-        _check_size(parts.size(text), what, max_bytes)
-    return text
-
-
-def _encode_apart(parts: Parts, value: Any, what: str, hint: str, max_bytes: int, writer: _Writer) -> str:
-    before = PARTS_OF.set(parts)
+def _encode_apart(
+    value: Any, what: str, hint: str, max_bytes: int, writer: _Writer
+) -> tuple[str, Parts | None]:
+    """Return a value's JSON, and what stands beside it, if there is something."""
     try:
-        return _encode(value, what, hint, max_bytes, writer)
+        return _encode(value, what, hint, max_bytes, writer), WRITTEN.parts
     finally:
-        PARTS_OF.reset(before)
+        WRITTEN.parts = None
 
 
 def in_parts(value: Any, max_bytes: int, as_typed: bool) -> tuple[Outcome, bytes]:
     """Return the answer that `success` gives, or one with what is bytes in the value in front of its JSON."""
-    parts = Parts()
     writer = _TYPED_APART if as_typed else _APART
-    text = _encode_apart(parts, value, "return value", _PICKLE_HINT, max_bytes, writer)
-    if not parts.found:
+    text, parts = _encode_apart(value, "return value", _PICKLE_HINT, max_bytes, writer)
+    if parts is None:
         return Outcome.SUCCESS, b"".join((HEAD, _to_string(text).encode(), TAIL))
     pieces = [each.data for each in parts.found]
     _check_size(len(text) + sum(map(len, pieces)), "return value", max_bytes)
@@ -149,11 +143,10 @@ def _named(media_type: str) -> bytes:
 
 def event(item: Any, max_bytes: int, as_typed: bool = False) -> bytes:
     """Return the event with an item, as `success` has it; raises what that does."""
-    if type(item) in _SCALARS:
-        text = _encode(item, "item", _STREAM_HINT, max_bytes, _PLAIN)
+    text, parts = _encode_apart(item, "item", _STREAM_HINT, max_bytes, _TYPED if as_typed else _MARKED)
+    if parts is None:
         return b"".join((_EVENT_HEAD, text.encode(), _EVENT_TAIL))
-    parts = Parts()
-    text = _encode_with(parts, item, "item", _STREAM_HINT, max_bytes, as_typed)
+    _check_size(parts.size(text), "item", max_bytes)
     return b"".join((_EVENT_HEAD, *parts.in_text(text), _EVENT_TAIL))
 
 
@@ -244,8 +237,7 @@ def _encode(value: Any, what: str, hint: str, max_bytes: int, writer: _Writer) -
 
 
 def _with_text_keys(value: Any, what: str, hint: str, writer: _Writer) -> Any:
-    if (parts := PARTS_OF.get(None)) is not None:
-        parts.found.clear()  # those of the try before
+    WRITTEN.parts = None  # those of the try before
     try:
         return with_text_keys(value, writer.instead)
     except Exception as error:

@@ -8,10 +8,10 @@ import json
 import os
 import re
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Set, ValuesView
 from contextlib import suppress
-from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from io import BytesIO
@@ -119,12 +119,11 @@ class Parts:
 
     def __init__(self) -> None:
         self.found: list[Binary] = []
-        self.mark = ""
+        self.mark = os.urandom(16).hex()
         """What these texts begin with; chosen by chance, so that no other text of the value is taken for one."""
 
     def put(self, binary: Binary) -> str:
         """Take bytes, and return the text in their place."""
-        self.mark = self.mark or os.urandom(16).hex()
         self.found.append(binary)
         return text_of_part(self.mark, len(self.found) - 1)
 
@@ -134,8 +133,6 @@ class Parts:
 
     def in_text(self, text: str) -> list[bytes]:
         """Return the pieces of a text of JSON with base64 in it: no encoder of JSON has to look at that."""
-        if not self.found:
-            return [text.encode()]
         first, *others = text.split(self.mark)
         pieces = [first.encode()]
         for each in others:
@@ -153,32 +150,44 @@ class Parts:
         return f'{about[:-1]}, "value": {text}}}'.encode()
 
 
-PARTS_OF: Final[ContextVar[Parts]] = ContextVar("parts_of")
-"""The parts of the value that is written."""
+class _Written(threading.local):
+    """What a thread writes just now, which is one value, without a pause."""
+
+    parts: Parts | None = None
+    """What of it stands beside the JSON, once there is such a part."""
+
+    def put(self, binary: Binary) -> str:
+        """Take a part, and return the text in its place."""
+        if self.parts is None:
+            self.parts = Parts()
+        return self.parts.put(binary)
+
+
+WRITTEN: Final = _Written()
 
 
 def plain_marked(value: Any) -> Any:
     """Return the same as `plain`, with the text of a part in place of base64."""
     found = binary_of(value)
-    return plain(value) if found is None else found.head() + PARTS_OF.get().put(found)
+    return plain(value) if found is None else found.head() + WRITTEN.put(found)
 
 
 def typed_marked(value: Any) -> Any:
     """Return the same as `plain_marked`; an array is a URL, too, and a table where pyarrow is there."""
     found = _typed_binary(value)
-    return plain(value) if found is None else found.head() + PARTS_OF.get().put(found)
+    return plain(value) if found is None else found.head() + WRITTEN.put(found)
 
 
 def apart(value: Any) -> Any:
     """Return the same as `plain`; bytes, files and images are parts."""
     found = binary_of(value)
-    return plain(value) if found is None else PARTS_OF.get().put(found)
+    return plain(value) if found is None else WRITTEN.put(found)
 
 
 def typed_apart(value: Any) -> Any:
     """Return the same as `apart`; arrays are parts, too, and tables where pyarrow is there."""
     found = _typed_binary(value)
-    return plain(value) if found is None else PARTS_OF.get().put(found)
+    return plain(value) if found is None else WRITTEN.put(found)
 
 
 def plain(value: Any) -> Any:
