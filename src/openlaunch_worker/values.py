@@ -154,7 +154,7 @@ class _Written(threading.local):
     """What a thread writes just now, which is one value, without a pause."""
 
     parts: Parts | None = None
-    """What of it stands beside the JSON, once there is such a part."""
+    """The parts that stand beside its JSON, once it has one."""
 
     def put(self, binary: Binary) -> str:
         """Take a part, and return the text in its place."""
