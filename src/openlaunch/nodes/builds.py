@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection
 
 from openlaunch.background import BackgroundTasks
@@ -15,6 +16,8 @@ from openlaunch.nodes.placement import Placement
 log = logging.getLogger(__name__)
 
 NODE_LOOK_SECONDS = 0.5
+NODE_SECONDS = 30.0
+"""How long a build waits for the connection to a node, where none can be added: agents may be starting just now."""
 
 
 class NodeBuilds:
@@ -61,14 +64,16 @@ class NodeBuilds:
         return first
 
     async def _wait_for_a_node(self, build: BuildOrder) -> None:
-        """Have a node come for a build, where that can be; raise `EngineError` elsewhere."""
-        if not self._placement.elastic:
-            self._connections.check()
+        """Wait for a node; have one come, where that can be. Raise `EngineError` where there is none for too long."""
         self.events.build_started(build.id)
         self.events.build_does(build.id, "waiting for a node")
         endpoint_id, _, _ = build.id.rpartition(".")
+        until = time.monotonic() + NODE_SECONDS
         while not self._connections.links():
-            await self._placement.ask(endpoint_id, build.resources)
+            if self._placement.elastic:
+                await self._placement.ask(endpoint_id, build.resources)
+            elif time.monotonic() >= until:
+                self._connections.check()
             await asyncio.sleep(NODE_LOOK_SECONDS)
 
     async def _build(self, node: Node, order: BuildOrder, environment: str | None = None) -> str:

@@ -158,7 +158,7 @@ def test_a_bucket_that_does_not_answer_holds_up_nothing_that_needs_none(client, 
         with silent(s3):
             large = threads.submit(lambda: queue.predict(args(text="x" * LARGE)).get(timeout=60).value)
             _, check = eventually(lambda: (found := artifacts_check(raw))[1]["status"] != "ok" and found)
-            assert check == {"name": "artifacts", "status": "warning", "detail": "no answer within 2 s"}
+            assert (check["status"], check["detail"]) == ("warning", "no answer within 2 s")
             assert artifacts_check(raw)[0] == 200
             assert echo.predict(args(text="y")).value == "y"
             assert queue.predict(args(text="z")).get().value == "z"

@@ -7,7 +7,7 @@ import pytest
 from openlaunch.engines.base import EngineError
 from openlaunch.engines.documents import BuildOrder, Resources
 from openlaunch.errors import ConfigurationError
-from openlaunch.nodes import calls
+from openlaunch.nodes import builds, calls
 from openlaunch.nodes.engine import NodesEngine
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.node import Node, read_nodes
@@ -107,9 +107,29 @@ def test_a_node_that_could_not_build_is_known_until_it_can():
     asyncio.run(main())
 
 
-def test_without_a_node_a_build_fails_with_what_each_lacks():
+def test_a_build_waits_for_a_node_that_is_away_just_now():
+    async def main():
+        node = Node("127.0.0.1", 1)
+        engine, heard = NodesEngine([node], ClusterIdentity(TOKEN), "records"), Heard()
+        engine.listen(heard)
+        preparing = asyncio.create_task(engine.builds.prepare(order()))
+        while not heard.all:
+            await asyncio.sleep(0)
+        link = Link()
+        link.built.set_result("env")
+        node.link = link
+        assert await preparing == "env"
+        return heard.all
+
+    assert asyncio.run(main()) == ["started", "waiting for a node"]
+
+
+def test_without_a_node_a_build_fails_with_what_each_lacks(monkeypatch):
+    monkeypatch.setattr(builds, "NODE_SECONDS", 0.0)
+
     async def main():
         engine = NodesEngine(read_nodes("one:8001,two:8001"), ClusterIdentity(TOKEN), "records")
+        engine.listen(Heard())
         await engine.builds.prepare(order())
 
     with pytest.raises(EngineError, match=r"no node is connected: one:8001 .*; two:8001 "):

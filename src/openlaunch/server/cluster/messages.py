@@ -108,10 +108,12 @@ class Messages:
             self._collect()
 
     def removed(self, address: str) -> None:
-        """Tell the others of a node that is to be used no longer."""
-        if self.others:
-            self._removed.append(address)
-            self._collect()
+        """Tell the others of a node that is to be used no longer; even one that this server has not heard of yet.
+
+        They do not find it in the store.
+        """
+        self._removed.append(address)
+        self._collect()
 
     def changed(self, tables: Collection[str]) -> None:
         """Tell the others of tables that were changed. Called in any thread."""
