@@ -259,7 +259,7 @@ def test_a_worker_whose_memory_is_used_up_is_replaced_after_one_failure(client):
 
     def leak(kept):
         def predict():
-            kept.append(bytearray(100 << 20))
+            kept.append(bytearray(45 << 20))  # of 128 MiB, of which Python takes some 30
             return f"{os.getcwd()}:{os.getpid()}"
 
         return predict
