@@ -100,11 +100,9 @@ def success(value: Any, max_bytes: int, as_typed: bool = False) -> bytes:
 
     Raise `Refusal` if it is not JSON, or larger than `max_bytes`.
     """
-    text, parts = _encode_apart(
-        value, "return value", _PICKLE_HINT, max_bytes, _TYPED if as_typed else _MARKED
-    )
+    text = _encode(value, "return value", _PICKLE_HINT, max_bytes, _TYPED if as_typed else _MARKED)
     string = _to_string(text)
-    if parts is None:
+    if (parts := _parts_taken()) is None:
         return b"".join((HEAD, string.encode(), TAIL))
     _check_size(parts.size(text), "return value", max_bytes)
     del text  # of a large value, as few copies as can be
@@ -113,21 +111,18 @@ def success(value: Any, max_bytes: int, as_typed: bool = False) -> bytes:
     return b"".join((HEAD, *data, TAIL))
 
 
-def _encode_apart(
-    value: Any, what: str, hint: str, max_bytes: int, writer: _Writer
-) -> tuple[str, Parts | None]:
-    """Return a value's JSON, and what stands beside it, if there is something."""
-    try:
-        return _encode(value, what, hint, max_bytes, writer), WRITTEN.parts
-    finally:
+def _parts_taken() -> Parts | None:
+    """Return what stands beside the JSON of the value that was written last, if there is something."""
+    if (parts := WRITTEN.parts) is not None:
         WRITTEN.parts = None
+    return parts
 
 
 def in_parts(value: Any, max_bytes: int, as_typed: bool) -> tuple[Outcome, bytes]:
     """Return the answer that `success` gives, or one with what is bytes in the value in front of its JSON."""
     writer = _TYPED_APART if as_typed else _APART
-    text, parts = _encode_apart(value, "return value", _PICKLE_HINT, max_bytes, writer)
-    if parts is None:
+    text = _encode(value, "return value", _PICKLE_HINT, max_bytes, writer)
+    if (parts := _parts_taken()) is None:
         return Outcome.SUCCESS, b"".join((HEAD, _to_string(text).encode(), TAIL))
     pieces = [each.data for each in parts.found]
     _check_size(len(text) + sum(map(len, pieces)), "return value", max_bytes)
@@ -143,9 +138,11 @@ def _named(media_type: str) -> bytes:
 
 def event(item: Any, max_bytes: int, as_typed: bool = False) -> bytes:
     """Return the event with an item, as `success` has it; raises what that does."""
-    text, parts = _encode_apart(item, "item", _STREAM_HINT, max_bytes, _TYPED if as_typed else _MARKED)
-    if parts is None:
+    text = _encode(item, "item", _STREAM_HINT, max_bytes, _TYPED if as_typed else _MARKED)
+    if WRITTEN.parts is None:  # as with most items, which cost little
         return b"".join((_EVENT_HEAD, text.encode(), _EVENT_TAIL))
+    parts = _parts_taken()
+    assert parts is not None
     _check_size(parts.size(text), "item", max_bytes)
     return b"".join((_EVENT_HEAD, *parts.in_text(text), _EVENT_TAIL))
 
@@ -220,20 +217,24 @@ def partial_value(value: Any) -> bytes:
 
 def _encode(value: Any, what: str, hint: str, max_bytes: int, writer: _Writer) -> str:
     try:
-        text = writer.write(value)
-    except MemoryError:
+        try:
+            text = writer.write(value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Anything may be raised here: a subclass of dict or float can bring its own methods.
+            if not str(error).startswith("keys must be"):
+                raise Refusal(_not_json(value, what, hint, error)) from None
+            value = _with_text_keys(value, what, hint, writer)
+            text = _PLAIN.write(value)
+        if len(text) > max_bytes:
+            _check_size(len(text), what, max_bytes)
+        if '": ' in text and looks_numbered(text) is not None:
+            _check_keys(value, what)
+        return text
+    except BaseException:
+        WRITTEN.parts = None
         raise
-    except Exception as error:
-        # Anything may be raised here: a subclass of dict or float can bring its own methods.
-        if not str(error).startswith("keys must be"):
-            raise Refusal(_not_json(value, what, hint, error)) from None
-        value = _with_text_keys(value, what, hint, writer)
-        text = _PLAIN.write(value)
-    if len(text) > max_bytes:
-        _check_size(len(text), what, max_bytes)
-    if '": ' in text and looks_numbered(text) is not None:
-        _check_keys(value, what)
-    return text
 
 
 def _with_text_keys(value: Any, what: str, hint: str, writer: _Writer) -> Any:

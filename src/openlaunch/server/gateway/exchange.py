@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 
 _PARTS = {"content-type": PARTS, **HARMLESS}
 
-TURN_BYTES = 1024
-"""A larger body is taken up in its owner's turn: to parse and check one of 100 KiB takes some 10 ms."""
+TURN_BYTES = 4096
+"""A larger body is taken up in its owner's turn: to parse and check one of 100 KiB takes some 10 ms.
+
+Turns cost small requests: with bodies of 2 KiB, 13 % of the CPU at 32 connections.
+"""
 
 FAILED = "openlaunch.failed"
 """In the scope of a request whose answer, with status 200, is that the model failed."""
