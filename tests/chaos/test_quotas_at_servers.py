@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from cluster_servers import LITTLE, Servers, client_of
+from server_driver import eventually
 
 from openlaunch import LaunchClient
-from openlaunch.errors import Forbidden
+from openlaunch.errors import Forbidden, Unauthorized
 
 ROUNDS = 30
 ATTEMPTS = 8
@@ -21,7 +23,18 @@ def clients(servers: Servers) -> Iterator[list[LaunchClient]]:
     with servers.two() as both, client_of(both[0]) as admin, ExitStack() as stack:
         key = admin.create_api_key("ada").api_key
         admin.set_quotas("ada", endpoints=PLACES)
-        yield [stack.enter_context(LaunchClient(key, each.url, max_retries=0)) for each in both]
+        made = [stack.enter_context(LaunchClient(key, each.url, max_retries=0)) for each in both]
+        for client in made:
+            eventually(partial(_is_known, client))
+        yield made
+
+
+def _is_known(client: LaunchClient) -> bool:
+    """Whether the server has heard of the key, which was made at another one."""
+    try:
+        return client.list_model_endpoints() == []
+    except Unauthorized:
+        return False
 
 
 def test_the_last_places_are_given_once(clients: list[LaunchClient]) -> None:

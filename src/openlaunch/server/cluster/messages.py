@@ -47,7 +47,7 @@ class Messages:
         self.on_gap: Callable[[], None] = lambda: None
         """Called where messages may have been lost."""
         self.others = 0
-        """Other servers that live: without any nothing is sent."""
+        """Other servers that live: without any, nothing is sent of requests and tasks."""
         self._records = records
         self._ended: list[str] = []
         self._waiting: Counter[tuple[str, str]] = Counter()
@@ -120,9 +120,9 @@ class Messages:
         self._loop.call_soon_threadsafe(self._note_changed, tables)
 
     def _note_changed(self, tables: Collection[str]) -> None:
-        if self.others:
-            self._changed.update(tables)
-            self._collect()
+        # Even while no other is known of: one that came a moment ago would not know a new key for seconds.
+        self._changed.update(tables)
+        self._collect()
 
     async def leader_left(self) -> None:
         """Tell the others that nobody leads now."""
