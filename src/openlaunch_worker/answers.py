@@ -102,11 +102,10 @@ def success(value: Any, max_bytes: int, as_typed: bool = False) -> bytes:
     """
     text = _encode(value, "return value", _PICKLE_HINT, max_bytes, _TYPED if as_typed else _MARKED)
     string = _to_string(text)
-    if (parts := _parts_taken()) is None:
-        return b"".join((HEAD, string.encode(), TAIL))
-    _check_size(parts.size(text), "return value", max_bytes)
+    if (parts := _parts_taken()) is not None:
+        _check_size(parts.size(text), "return value", max_bytes)
     del text  # of a large value, as few copies as can be
-    data = parts.in_text(string)
+    data = [string.encode()] if parts is None else parts.in_text(string)
     del string
     return b"".join((HEAD, *data, TAIL))
 

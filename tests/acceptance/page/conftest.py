@@ -6,7 +6,7 @@ from page_driver import CHROMIUM, MARKUP, Anything, Number, count, double, load
 from server_driver import SMALL, args, eventually, running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def client():
     with running() as client:
         schemas = {"request_schema": Number, "response_schema": Anything}
@@ -26,8 +26,9 @@ def client():
         yield client
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium():
+    """A browser for the tests of one file: its event loop, which is the thread's, must not outlive them."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: tools/install.sh chromium, or your system's package")
     sync_api = pytest.importorskip("playwright.sync_api")
