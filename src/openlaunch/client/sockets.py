@@ -174,7 +174,7 @@ class AwaitableSocket(asyncio.Protocol):
         self._received: deque[bytes] = deque()
         self._unread = 0
         self._full = False
-        self._closed = False
+        self._closed = self._lost = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -194,7 +194,7 @@ class AwaitableSocket(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closed, self._error = True, exc
+        self._closed, self._lost, self._error = True, True, exc
         self._wake()
 
     def pause_writing(self) -> None:
@@ -260,7 +260,9 @@ class AwaitableSocket(asyncio.Protocol):
         return not (self._received or self._closed or self._transport.is_closing() or _readable(fd))
 
     def close(self) -> None:
-        self._transport.abort()
+        # asyncio's transport can't be aborted once it has closed itself: the server sent its end before it took all.
+        if not self._lost:
+            self._transport.abort()
 
     def forget(self) -> None:
         # The loop's poller is shared with the parent, so the loop must not hear of it: only the descriptor changes.

@@ -9,7 +9,7 @@ import pytest
 from openlaunch.client.config import Address
 from openlaunch.client.effects import Request
 from openlaunch.client.lean import LeanTransport
-from openlaunch.client.sockets import AwaitableNetwork, BlockingNetwork, Remote
+from openlaunch.client.sockets import AwaitableNetwork, AwaitableSocket, BlockingNetwork, Remote
 from openlaunch.client.transport import CONNECT_SECONDS, MOVE_ON_SECONDS, Target
 
 
@@ -43,3 +43,24 @@ def test_what_the_system_gives_up_is_a_lost_connection_and_no_slow_answer():
     assert "Connection timed out" in str(lost)
     assert "5 seconds" in str(slow)
     assert lost.sent
+
+
+def test_a_connection_is_closed_that_closed_itself_when_all_was_sent():
+    async def main():
+        here, there = socket.socketpair()
+        with there:
+            here.setblocking(False)
+            there.setblocking(False)
+            transport, connection = await asyncio.get_running_loop().create_connection(
+                AwaitableSocket, sock=here
+            )
+            transport.write(b"x" * 10_000_000)
+            there.shutdown(socket.SHUT_WR)  # the end of the answer, while the request is not sent
+            async with asyncio.timeout(60):
+                while await asyncio.get_running_loop().sock_recv(there, 1_000_000):
+                    pass
+            await asyncio.sleep(0)
+            connection.close()
+            assert transport.is_closing()
+
+    asyncio.run(main())

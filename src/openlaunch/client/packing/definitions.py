@@ -52,7 +52,7 @@ def _wanted(
     for name in sorted({MAIN, *pickler.restored} & sys.modules.keys()):
         kinds = (FunctionType, type, CACHED) if name == MAIN else (type,)
         is_used = name != MAIN or MAIN in pickler.uses
-        for key, value in list(vars(sys.modules[name]).items()):
+        for key, value in vars(sys.modules[name]).copy().items():
             if key.startswith("__") or (name, key) in tried or id(value) in known:
                 continue
             if _is_defined(value, kinds, name, key) or (

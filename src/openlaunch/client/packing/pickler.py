@@ -341,7 +341,7 @@ def _modules_below(function: FunctionType) -> list[ModuleType]:
     packages = {f"{one.__name__}." for one in known if isinstance(one, ModuleType) and one.__package__}
     return [
         module
-        for name, module in sorted(sys.modules.items())
+        for name, module in sorted(sys.modules.copy().items())
         for package in packages
         if name.startswith(package) and words.issuperset(name.removeprefix(package).split("."))
     ]

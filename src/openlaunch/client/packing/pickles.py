@@ -87,9 +87,9 @@ def _found_by_name(own: OwnModules) -> _Places:
     """Return where workers find what can't be pickled and is in a module that they import, such as a connection."""
     return {
         id(value): (name, key)
-        for name, module in sorted(sys.modules.items())
+        for name, module in sorted(sys.modules.copy().items())
         if own.imports(name)
-        for key, value in list(vars(module).items())
+        for key, value in vars(module).copy().items()
         if not key.startswith("__") and not _can_pickle(value, own, BytesIO())
     }
 

@@ -107,13 +107,13 @@ def _as_defaults(set_here: Any, value: Any, names: Collection[str]) -> Iterator[
 
 def _calls_of_register(name: str, wanted: Callable[[Any], bool]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Give what `functools.singledispatch` and `abc.ABC` of a module know of a script, as arguments of `register`."""
-    for attribute, value in list(vars(sys.modules[name]).items()):
+    for attribute, value in vars(sys.modules[name]).copy().items():
         # By its type: an object that stands for another may refuse to be asked what it is.
         if not issubclass(type(value), type | FunctionType) or value.__module__ != name:
             continue
         yield from _of_dispatch((attribute,), value, wanted)
         if issubclass(type(value), type):
-            for inner, held in list(vars(value).items()):
+            for inner, held in vars(value).copy().items():
                 if type(held) is singledispatchmethod:
                     yield from _of_dispatch((attribute, inner), held.dispatcher, wanted)
         if issubclass(type(value), ABCMeta) and (

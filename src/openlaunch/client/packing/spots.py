@@ -28,11 +28,11 @@ class Finder:
 
     def scripts(self) -> Iterator[tuple[str, str, Text]]:
         """Give the scripts that use a module of these names: the module, the file, and what its text says."""
-        for name, module in sorted(sys.modules.items()):
+        for name, module in sorted(sys.modules.copy().items()):
             file = getattr(module, "__file__", None) if type(module) is ModuleType else None
             if not isinstance(file, str) or name in self.names or is_installed(file):
                 continue
-            if name == MAIN or any(id(value) in self.spots for value in list(vars(module).values())):
+            if name == MAIN or any(id(value) in self.spots for value in vars(module).copy().values()):
                 yield name, Path(file).name, read("".join(linecache.getlines(file, vars(module))))
         cells = vars(sys.modules[MAIN]).get("In")  # of a notebook
         for number, cell in enumerate(cells if isinstance(cells, list) else ()):
@@ -90,7 +90,7 @@ def _spots(names: Collection[str]) -> dict[int, Spot]:
     for name in names:
         module = sys.modules[name]
         found[id(module)] = name, ()
-        for key, value in list(vars(module).items()):
+        for key, value in vars(module).copy().items():
             if _is_held(value, names):
                 found.setdefault(id(value), (name, (key,)))
     return found
